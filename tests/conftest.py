@@ -1,0 +1,46 @@
+"""What every test shares: strict JAX, both precisions in one process, and the peers in a process of their own."""
+
+import concurrent.futures
+import multiprocessing
+import pathlib
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture
+def x64():
+    """Run a test in float64."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(params=[False, True], ids=["float32", "float64"])
+def precision(request):
+    """Run a test twice, in float32 and in float64; gives the name of the dtype."""
+    with jax.enable_x64(request.param):
+        yield "float64" if request.param else "float32"
+
+
+@pytest.fixture(scope="session")
+def peer():
+    """Call a function of `tests/parity/peers.py` where importing dsps, which switches x64 on, harms nobody.
+
+    `peer(function, *args, **kwargs)`: numpy in, numpy out, computed in a spawned process.
+    """
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+        yield lambda function, *args, **kwargs: pool.submit(function, *args, **kwargs).result(timeout=300)
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """The folder of real catalogues and reference tables, which is not part of the repository."""
+    if not SHARED.is_dir():
+        pytest.skip("needs the folder ../shared with real catalogues and reference tables")
+    return SHARED

@@ -110,8 +110,9 @@ def parameters_of(cls: type) -> dict[str, Parameter]:
 
 
 def _interval(info: Parameter) -> str:
-    lo, hi = ("-inf" if info.bounds[0] is None else f"{info.bounds[0]:g}"), (
-        "inf" if info.bounds[1] is None else f"{info.bounds[1]:g}"
+    lo, hi = (
+        ("-inf" if info.bounds[0] is None else f"{info.bounds[0]:g}"),
+        ("inf" if info.bounds[1] is None else f"{info.bounds[1]:g}"),
     )
     return f"[{lo}, {hi}]" + (f" {info.unit}" if info.unit else "")
 
@@ -119,7 +120,9 @@ def _interval(info: Parameter) -> str:
 def _check_parameter(owner: str, name: str, info: Parameter, value: Any) -> None:
     where = f"{owner}.{name}"
     if not eqx.is_inexact_array(value):
-        raise TypeError(f"{where} must be a number or an array of numbers; got {value!r} ({type(value).__name__}).")
+        raise TypeError(
+            f"{where} must be a number or an array of numbers; got {value!r} ({type(value).__name__})."
+        )
     if value.ndim != info.ndim:
         expected = "a single number" if info.ndim == 0 else f"an array with {info.ndim} dimension(s)"
         raise ValueError(
@@ -168,7 +171,10 @@ def infos(model: M) -> M:
     """A tree like `model` whose leaves say what each leaf is: a `Parameter`, or `"data"`."""
     leaves, treedef = jax.tree_util.tree_flatten_with_path(model)
     kinds = [_info_at(model, path) for path, _ in leaves]
-    kinds = [DATA if k is FOREIGN and not _is_inexact(leaf) else k for k, (_, leaf) in zip(kinds, leaves, strict=True)]
+    kinds = [
+        DATA if k is FOREIGN and not _is_inexact(leaf) else k
+        for k, (_, leaf) in zip(kinds, leaves, strict=True)
+    ]
     return jax.tree_util.tree_unflatten(treedef, kinds)
 
 
@@ -205,17 +211,23 @@ def partition(model: M, where: Callable[[M], Any] | None = None) -> tuple[M, M]:
 
     Raises ValueError if a value is NaN or out of bounds, or nothing is chosen; TypeError if data are chosen.
     """
-    marks = jax.tree.map(lambda info: _Mark(info, where is None and isinstance(info, Parameter) and info.free), infos(model))
+    marks = jax.tree.map(
+        lambda info: _Mark(info, where is None and isinstance(info, Parameter) and info.free), infos(model)
+    )
     if where is not None:
         marks = eqx.tree_at(where, marks, replace_fn=_choose, is_leaf=lambda x: x is None)
     mask = jax.tree.map(lambda mark: mark.chosen, marks)
     if not any(jax.tree.leaves(mask)):
-        raise ValueError("partition: no free parameter was chosen. Name parameters, or components that have free ones.")
+        raise ValueError(
+            "partition: no free parameter was chosen. Name parameters, or components that have free ones."
+        )
     chosen, rest = eqx.partition(model, mask)
     for name, (info, value) in named_parameters(chosen).items():
         if is_concrete(value):
             _check_value(f"{type(model).__name__}.{name}", info, value)
-    theta = jax.tree.map(lambda x, mark: to_unbounded(x, *mark.info.bounds), chosen, _where_not_none(marks, chosen))
+    theta = jax.tree.map(
+        lambda x, mark: to_unbounded(x, *mark.info.bounds), chosen, _where_not_none(marks, chosen)
+    )
     return theta, rest
 
 
@@ -228,7 +240,9 @@ def _choose(node: Any) -> Any:
 
 
 def _where_not_none(tree: Any, like: Any) -> Any:
-    return jax.tree.map(lambda t, x: None if x is None else t, tree, like, is_leaf=lambda x: isinstance(x, _Mark))
+    return jax.tree.map(
+        lambda t, x: None if x is None else t, tree, like, is_leaf=lambda x: isinstance(x, _Mark)
+    )
 
 
 def combine(theta: M, rest: M) -> M:
@@ -262,7 +276,9 @@ def stack(models: Sequence[M]) -> M:
             return jnp.stack(leaves)
         for leaf in leaves[1:]:
             if leaf is not leaves[0] and not _same(leaf, leaves[0]):
-                raise ValueError("stack: the models hold different data (grid, filters or tables); a batch shares one.")
+                raise ValueError(
+                    "stack: the models hold different data (grid, filters or tables); a batch shares one."
+                )
         return leaves[0]
 
     return jax.tree.map(merge, infos(first), *models)
@@ -283,7 +299,9 @@ def batch_axes(model: M, shared: Callable[[M], Any] | None = None) -> M:
     if shared is None:
         return axes
     is_leaf = lambda x: x is None  # noqa: E731
-    return eqx.tree_at(shared, axes, replace_fn=lambda node: jax.tree.map(lambda _: None, node), is_leaf=is_leaf)
+    return eqx.tree_at(
+        shared, axes, replace_fn=lambda node: jax.tree.map(lambda _: None, node), is_leaf=is_leaf
+    )
 
 
 def take(batch: M, index: Any) -> M:
@@ -316,7 +334,9 @@ def _like(old: Any, new: Any) -> Any:
         return new
     array = jnp.asarray(new, dtype=old.dtype)
     if array.shape != old.shape:
-        raise ValueError(f"replace: the value has shape {array.shape}, but the parameter has shape {old.shape}.")
+        raise ValueError(
+            f"replace: the value has shape {array.shape}, but the parameter has shape {old.shape}."
+        )
     return array
 
 
@@ -330,7 +350,10 @@ def summary(model: Any, file=None) -> None:
     line = "  ".join("-" * w for w in widths).rstrip()
     print(type(model).__name__, file=file or sys.stdout)
     for i, row in enumerate(rows):
-        print("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip(), file=file or sys.stdout)
+        print(
+            "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip(),
+            file=file or sys.stdout,
+        )
         if i == 0:
             print(line, file=file or sys.stdout)
 

@@ -1,0 +1,67 @@
+"""dspsx: differentiable stellar population synthesis, as composable Equinox modules in JAX."""
+
+from dspsx import units
+from dspsx._model import (
+    AbstractModel,
+    batch_axes,
+    combine,
+    data,
+    named_parameters,
+    param,
+    partition,
+    replace,
+    stack,
+    summary,
+    take,
+)
+from dspsx.cosmology import Cosmology
+from dspsx.dust import Calzetti00, DustLaw, DustModel, NoDust, Noll09, PartialCover, PowerLawDust, Salim18
+from dspsx.filters import FilterSet
+from dspsx.galaxy import GalaxySEDModel
+from dspsx.metallicity import LognormalMDF, MetallicityModel
+from dspsx.sfh import (
+    DelayedTauSFH,
+    DiffmahHalo,
+    DiffstarSFH,
+    MassAccretionHistory,
+    StarFormationHistory,
+    TabulatedSFH,
+)
+from dspsx.ssp import SSPGrid
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AbstractModel",
+    "Calzetti00",
+    "Cosmology",
+    "DelayedTauSFH",
+    "DiffmahHalo",
+    "DiffstarSFH",
+    "DustLaw",
+    "DustModel",
+    "FilterSet",
+    "GalaxySEDModel",
+    "LognormalMDF",
+    "MassAccretionHistory",
+    "MetallicityModel",
+    "NoDust",
+    "Noll09",
+    "PartialCover",
+    "PowerLawDust",
+    "SSPGrid",
+    "Salim18",
+    "StarFormationHistory",
+    "TabulatedSFH",
+    "batch_axes",
+    "combine",
+    "data",
+    "named_parameters",
+    "param",
+    "partition",
+    "replace",
+    "stack",
+    "summary",
+    "take",
+    "units",
+]

@@ -1,0 +1,50 @@
+"""HDF5 at the door: clear errors when reading, all or nothing when writing."""
+
+import contextlib
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterator, Sequence
+
+import h5py
+
+
+@contextlib.contextmanager
+def open_hdf5(path: str | os.PathLike, what: str, required: Sequence[str] = ()) -> Iterator[h5py.File]:
+    """Open an HDF5 file for reading, or say what is wrong with it.
+
+    Raises FileNotFoundError, or ValueError for a file that is not HDF5, is truncated, or lacks a `required` dataset.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{what}: there is no file {str(path)!r}.")
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        size = path.stat().st_size
+        reason = "it is empty" if size == 0 else "it is not HDF5, or it is truncated"
+        raise ValueError(f"{what}: cannot read {str(path)!r} ({size} bytes): {reason} [{error}].") from error
+    with file:
+        missing = [name for name in required if name not in file]
+        if missing:
+            found = ", ".join(file.keys()) or "nothing"
+            raise ValueError(f"{what}: {str(path)!r} lacks {', '.join(missing)}; it holds {found}.")
+        try:
+            yield file
+        except OSError as error:  # a truncated chunk shows only when it is read
+            raise ValueError(f"{what}: {str(path)!r} is damaged or truncated [{error}].") from error
+
+
+@contextlib.contextmanager
+def write_hdf5(path: str | os.PathLike) -> Iterator[h5py.File]:
+    """Write an HDF5 file beside its final place and move it there when complete: a failure leaves nothing partial."""
+    path = pathlib.Path(path)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name + ".", suffix=".part")
+    os.close(handle)
+    try:
+        with h5py.File(name, "w") as file:
+            yield file
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise

@@ -1,0 +1,311 @@
+"""FilterSet: transmission curves of bands, and the exact integral of a spectrum through them."""
+
+import difflib
+import fnmatch
+import functools
+import hashlib
+import importlib.resources
+import os
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import wadler_lindig as wl
+from jaxtyping import Array, Float
+
+from dspsx._files import open_hdf5
+from dspsx._model import AbstractModel, Scalar, data
+from dspsx._numerics import gauss_legendre
+
+_EMBEDDED_FILE = "filters.h5"
+#: Gauss-Legendre nodes per interval, where the integrand is a product of two straight lines over lambda.
+_ORDER = 2
+#: A band is told as not covered when more than this share of it lies outside the spectrum.
+_UNCOVERED = 1e-3
+
+
+@final
+class FilterSet(AbstractModel):
+    r"""Bands, as transmission curves that are linear between their points and zero outside.
+
+    The mean of a spectrum in a band counts photons (AB system; Oke & Gunn 1983, ApJ 266, 713):
+    :math:`\langle f_\nu \rangle = \int T f_\nu \, d\lambda / \lambda \; / \int T \, d\lambda / \lambda`.
+    Curve and spectrum are both piecewise linear, and their product is integrated on the union of their points, at any
+    redshift, with its gradient. The scale of a transmission does not matter; it may exceed one.
+
+    **Fields:** `names` of the bands; `wave`, `transmission` (band, point): the curves, padded at their end.
+    Make one with `load`, `from_arrays`, `from_files`, `from_speclite` or `from_sedpy`; join two with `+`.
+    """
+
+    names: tuple[str, ...] = eqx.field(static=True)
+    wave: Float[Array, "band point"] = data()
+    transmission: Float[Array, "band point"] = data()
+
+    def __check_init__(self):
+        shape = (len(self.names), self.wave.shape[-1])
+        if self.wave.shape != shape or self.transmission.shape != shape:
+            raise ValueError(
+                f"FilterSet: {len(self.names)} names, but wave {self.wave.shape} and transmission "
+                f"{self.transmission.shape}. Use FilterSet.from_arrays for curves of different lengths."
+            )
+
+    def __pdoc__(self, **kwargs) -> wl.AbstractDoc:
+        return wl.TextDoc(f"FilterSet({', '.join(self.names)})")
+
+    def __add__(self, other: "FilterSet") -> "FilterSet":
+        return FilterSet.from_arrays(
+            self.names + other.names, *zip(*self.curves(), *other.curves(), strict=True)
+        )
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def curves(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Wavelengths in Angstrom and transmission of each band, without the padding."""
+        return [
+            (w[: _unpadded(w)], t[: _unpadded(w)])
+            for w, t in zip(np.asarray(self.wave), np.asarray(self.transmission), strict=True)
+        ]
+
+    def projection(
+        self, wave: Float[Array, " wave"], redshift: Scalar | float = 0.0
+    ) -> Float[Array, "band wave"]:
+        r"""The matrix P with :math:`\langle f_\nu \rangle = P f_\nu`, for a spectrum on rest-frame wavelengths at a redshift.
+
+        Row sums are one for a band that the spectrum covers, less for one that it covers in part.
+        """
+        observed = wave * (1.0 + jnp.asarray(redshift, wave.dtype))
+        return jax.vmap(_band_row, in_axes=(None, 0, 0))(observed, self.wave, self.transmission)
+
+    def band_average(
+        self, wave: Float[Array, " wave"], spectrum: Float[Array, " wave"], redshift: Scalar | float = 0.0
+    ) -> Float[Array, " band"]:
+        """Mean f_nu in each band of a spectrum on rest-frame wavelengths, seen at a redshift; in the spectrum's unit."""
+        return jnp.matmul(self.projection(wave, redshift), spectrum, precision=jax.lax.Precision.HIGHEST)
+
+    def pivot_wavelengths(self) -> np.ndarray:
+        r"""Pivot wavelength of each band in Angstrom, :math:`\sqrt{\int T \lambda d\lambda / \int T d\lambda / \lambda}`."""
+        return np.array([_pivot(w, t) for w, t in self.curves()])
+
+    def uncovered(self, wave: Array, redshift: Array | float) -> list[str]:
+        """Names of the bands of which the spectrum misses more than 0.1 % at this redshift (not under a trace)."""
+        z = float(redshift)
+        lo, hi = float(wave[0]) * (1 + z), float(wave[-1]) * (1 + z)
+        return [
+            name
+            for name, (w, t) in zip(self.names, self.curves(), strict=True)
+            if _outside(w, t, lo, hi) > _UNCOVERED
+        ]
+
+    def digest(self) -> str:
+        """SHA-256 of names and curves in float32."""
+        sha = hashlib.sha256("\n".join(self.names).encode())
+        for curve in self.curves():
+            for array in curve:
+                sha.update(np.ascontiguousarray(array, dtype="<f4").tobytes())
+        return sha.hexdigest()
+
+    @staticmethod
+    def available() -> list[str]:
+        """Names of the embedded bands."""
+        return sorted(_embedded())
+
+    @classmethod
+    def load(cls, names: str | Iterable[str]) -> "FilterSet":
+        """Embedded bands by name or glob: `FilterSet.load(["lsst_*", "wise_w1"])`.
+
+        A glob gives its bands in order of wavelength. Raises ValueError, with the nearest names, if one matches nothing.
+        """
+        curves = _embedded()
+        chosen: list[str] = []
+        for pattern in [names] if isinstance(names, str) else names:
+            found = [name for name in curves if fnmatch.fnmatchcase(name, pattern.lower())]
+            if not found:
+                near = difflib.get_close_matches(pattern.lower(), curves, n=4, cutoff=0.3)
+                raise ValueError(
+                    f"no embedded filter matches {pattern!r}. Nearest: {', '.join(near) or 'none'}. FilterSet.available() "
+                    f"lists all {len(curves)}; FilterSet.from_files, from_speclite and from_sedpy read others."
+                )
+            found.sort(key=lambda name: _pivot(*curves[name]))
+            chosen += [name for name in found if name not in chosen]
+        return cls.from_arrays(chosen, *zip(*(curves[name] for name in chosen), strict=True))
+
+    @classmethod
+    def from_arrays(cls, names: Sequence[str], waves: Sequence, transmissions: Sequence) -> "FilterSet":
+        """Bands from arrays: a name, wavelengths in Angstrom (increasing) and a transmission each, of any lengths.
+
+        Raises ValueError naming the band for a wrong shape, order, unit, NaN or a negative transmission.
+        """
+        names = (names,) if isinstance(names, str) else tuple(names)
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"FilterSet needs at least one band, and each name once; got {list(names)}.")
+        if not len(names) == len(waves) == len(transmissions):
+            raise ValueError(
+                f"FilterSet: {len(names)} names, {len(waves)} wavelength arrays, {len(transmissions)} transmissions."
+            )
+        curves = [_checked(*curve) for curve in zip(names, waves, transmissions, strict=True)]
+        size = max(w.size for w, _ in curves)
+        wave = np.stack([np.pad(w, (0, size - w.size), mode="edge") for w, _ in curves])
+        transmission = np.stack([np.pad(t, (0, size - t.size)) for _, t in curves])
+        return cls(names, wave, transmission)
+
+    @classmethod
+    def from_files(
+        cls, paths: str | os.PathLike | Sequence, names: Sequence[str] | None = None
+    ) -> "FilterSet":
+        """Bands from files: two columns of text (Angstrom, transmission), or DSPS's HDF5 with `wave` and `transmission`.
+
+        Names are the files' own, without the suffix, unless given.
+        """
+        paths = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+        curves = [_read_curve(pathlib.Path(path)) for path in paths]
+        names = [pathlib.Path(path).stem for path in paths] if names is None else names
+        return cls.from_arrays(names, [w for w, _ in curves], [t for _, t in curves])
+
+    @classmethod
+    def from_speclite(cls, *names: str) -> "FilterSet":
+        """Bands of speclite by its names, such as "decam2014-*"; needs the extra `astro`."""
+        try:
+            import speclite.filters
+        except ImportError as error:
+            raise ImportError(
+                "FilterSet.from_speclite needs speclite: pip install 'dspsx[astro]'."
+            ) from error
+        responses = list(speclite.filters.load_filters(*names))
+        waves = [np.asarray(r._wavelength, float) for r in responses]
+        return cls.from_arrays(
+            [r.name for r in responses], waves, [np.asarray(r.response, float) for r in responses]
+        )
+
+    @classmethod
+    def from_sedpy(cls, *names: str) -> "FilterSet":
+        """Bands of sedpy by its names, such as "jwst_f090w"; needs the extra `astro`."""
+        try:
+            from sedpy import observate
+        except ImportError as error:
+            raise ImportError("FilterSet.from_sedpy needs sedpy: pip install 'dspsx[astro]'.") from error
+        responses = observate.load_filters(list(names))
+        return cls.from_arrays(
+            names, [r.wavelength for r in responses], [np.maximum(r.transmission, 0) for r in responses]
+        )
+
+
+def _band_row(
+    x: Float[Array, " wave"], f: Float[Array, " point"], transmission: Float[Array, " point"]
+) -> Float[Array, " wave"]:
+    """One row of `projection`: integrals of T against the hat functions of the observed wavelengths x.
+
+    The union of the points of x and f is never sorted: each point starts one interval, which ends at the next point of
+    either array, found by counting.
+    """
+    n, m = x.size, f.size
+    after = jnp.searchsorted(x, f, side="right")  # points of x up to and with each f
+    before = jnp.cumsum(jnp.zeros(n + 1, after.dtype).at[after].add(1))[:n]  # points of f before each x
+
+    # intervals that start at a point of the spectrum, in the interval `before - 1` of the curve
+    k = jnp.clip(before - 1, 0, m - 2)
+    inside = (before > 0) & (before < m)
+    end = jnp.minimum(x[1:], f[jnp.minimum(before, m - 1)][:-1])
+    left, right = _interval(
+        x[:-1], jnp.where(inside[:-1], end, x[:-1]), x[:-1], x[1:], f, transmission, k[:-1]
+    )
+    row = jnp.pad(left, (0, 1)) + jnp.pad(right, (1, 0))
+
+    # intervals that start at a point of the curve, in the interval `after - 1` of the spectrum
+    j = jnp.clip(after - 1, 0, n - 2)[:-1]
+    covered = (after > 0) & (after < n)
+    end = jnp.where(covered[:-1], jnp.minimum(f[1:], x[j + 1]), f[:-1])
+    left, right = _interval(f[:-1], end, x[j], x[j + 1], f, transmission, jnp.arange(m - 1))
+    row = row.at[j].add(left).at[j + 1].add(right)
+
+    whole, _ = _interval(f[:-1], f[1:], f[:-1], f[1:], f, transmission, jnp.arange(m - 1), split=False)
+    return row / whole.sum()
+
+
+def _interval(start, end, x_lo, x_hi, f, transmission, k, split=True):
+    """Integrals of T dlambda/lambda over [start, end], shared between the hats at x_lo and x_hi; k: interval of the curve."""
+    nodes, weights = (jnp.asarray(q, start.dtype)[:, None] for q in gauss_legendre(_ORDER))
+    width = (end - start)[None, :]
+    wave = start[None, :] + width * nodes
+    step = f[k + 1] - f[k]
+    slope = (transmission[k + 1] - transmission[k]) / jnp.where(step > 0, step, 1.0)
+    value = (transmission[k][None, :] + slope[None, :] * (wave - f[k][None, :])) * (width * weights) / wave
+    if not split:
+        return value.sum(0), value.sum(0)
+    span = x_hi - x_lo
+    share = (wave - x_lo[None, :]) / jnp.where(span > 0, span, 1.0)[None, :]
+    right = (value * share).sum(0)
+    return value.sum(0) - right, right
+
+
+@functools.cache
+def _embedded() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    source = importlib.resources.files("dspsx") / "data" / _EMBEDDED_FILE
+    with importlib.resources.as_file(source) as path, open_hdf5(path, "the embedded filters") as file:
+        return {name: (group["wave"][()], group["transmission"][()]) for name, group in file.items()}
+
+
+def _checked(name: str, wave, transmission) -> tuple[np.ndarray, np.ndarray]:
+    w, t = np.asarray(wave, float), np.asarray(transmission, float)
+    if w.ndim != 1 or w.shape != t.shape or w.size < 2:
+        raise ValueError(
+            f"filter {name}: needs two arrays of one length, at least 2; got shapes {w.shape} and {t.shape}."
+        )
+    if not (np.isfinite(w).all() and np.isfinite(t).all()):
+        raise ValueError(f"filter {name}: holds values that are not finite.")
+    if (np.diff(w) <= 0).any() or w[0] <= 0:
+        i = int(np.argmax(np.diff(w) <= 0))
+        raise ValueError(
+            f"filter {name}: wavelengths must be positive and increase; got {w[i]:g}, {w[i + 1]:g} at index {i}."
+        )
+    if w[-1] < 1200.0:
+        unit = "micron" if w[-1] < 100 else "nm"
+        raise ValueError(
+            f"filter {name}: wavelengths run from {w[0]:g} to {w[-1]:g}; expected Angstrom, this looks like {unit}."
+        )
+    if (t < 0).any() or not t.any():
+        raise ValueError(
+            f"filter {name}: the transmission must be positive or zero, and not all zero; least {t.min():g}."
+        )
+    return w, t
+
+
+def _read_curve(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+    if path.suffix.lower() in (".h5", ".hdf5"):
+        with open_hdf5(path, "FilterSet.from_files", ("wave", "transmission")) as file:
+            return file["wave"][()], file["transmission"][()]
+    if not path.is_file():
+        raise FileNotFoundError(f"FilterSet.from_files: there is no file {str(path)!r}.")
+    try:
+        columns = np.loadtxt(path, comments=("#", "\\"), ndmin=2)
+    except ValueError as error:
+        raise ValueError(
+            f"FilterSet.from_files: {str(path)!r} is not two columns of numbers [{error}]."
+        ) from error
+    if columns.shape[0] == 0 or columns.shape[1] < 2:
+        raise ValueError(
+            f"FilterSet.from_files: {str(path)!r} must hold two columns; got shape {columns.shape}."
+        )
+    return columns[:, 0], columns[:, 1]
+
+
+def _unpadded(wave: np.ndarray) -> int:
+    return int(np.argmax(wave == wave[-1])) + 1
+
+
+def _pivot(wave: np.ndarray, transmission: np.ndarray) -> float:
+    w, t = np.asarray(wave, float), np.asarray(transmission, float)
+    return float(np.sqrt(np.trapezoid(t * w, w) / np.trapezoid(t / w, w)))
+
+
+def _outside(wave: np.ndarray, transmission: np.ndarray, lo: float, hi: float) -> float:
+    """Share of the integral of T dlambda/lambda outside [lo, hi]."""
+    fine = np.union1d(np.asarray(wave, float), np.clip([lo, hi], wave[0], wave[-1]))
+    value = np.interp(fine, wave, transmission) / fine
+    part = np.diff(fine) * (value[1:] + value[:-1]) / 2
+    middle = (fine[1:] + fine[:-1]) / 2
+    return float(part[(middle < lo) | (middle > hi)].sum() / part.sum())

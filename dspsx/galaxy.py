@@ -1,0 +1,134 @@
+"""GalaxySEDModel: composes the ingredients of a galaxy, and predicts what is observed of it."""
+
+import warnings
+from typing import Any, final
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dspsx import units
+from dspsx._model import AbstractModel, Scalar, is_concrete, param
+from dspsx._numerics import safe_log10
+from dspsx.cosmology import Cosmology
+from dspsx.dust.attenuation import DustModel, NoDust
+from dspsx.filters import FilterSet
+from dspsx.metallicity import LognormalMDF, MetallicityModel
+from dspsx.sfh.base import StarFormationHistory
+from dspsx.sfh.diffstar import DiffstarSFH
+from dspsx.ssp import SSPGrid
+
+
+def _lsst() -> FilterSet:
+    return FilterSet.load("lsst_*")
+
+
+@final
+class GalaxySEDModel(AbstractModel):
+    r"""A galaxy: stars of every age and metallicity, dust in front of them, a redshift and the bands it is observed in.
+
+    .. math:: L_\nu(\lambda) = \sum_k T_k(\lambda) \sum_{Z, a} s_k(a) \, m_{Z, a} \, f_\nu(Z, a, \lambda)
+
+    with m the mass formed at each point of the SSP grid (`weights`), f the grid's spectra, and T_k, s_k the dust's
+    screens (one, with s = 1, for a law of wavelength alone). Every method is differentiable with respect to every
+    parameter; each describes ONE galaxy: batch them with `dspsx.stack` and `eqx.filter_vmap`.
+
+    At z = 0 apparent magnitudes are those at 10 pc, the absolute ones.
+    """
+
+    ssp: SSPGrid = eqx.field(default_factory=SSPGrid.default, kw_only=True)
+    sfh: StarFormationHistory = eqx.field(default_factory=DiffstarSFH, kw_only=True)
+    metallicity: MetallicityModel = eqx.field(default_factory=LognormalMDF, kw_only=True)
+    dust: DustModel = eqx.field(default_factory=NoDust, kw_only=True)
+    filters: FilterSet = eqx.field(default_factory=_lsst, kw_only=True)
+    cosmology: Cosmology = eqx.field(default_factory=Cosmology, kw_only=True)
+    redshift: Scalar = param(0.1, bounds=(0.0, 20.0), doc="redshift", free=False)
+
+    def __check_init__(self):
+        kinds: dict[str, Any] = {
+            "ssp": SSPGrid,
+            "sfh": StarFormationHistory,
+            "metallicity": MetallicityModel,
+            "dust": DustModel,
+            "filters": FilterSet,
+            "cosmology": Cosmology,
+        }
+        for name, kind in kinds.items():
+            if not isinstance(getattr(self, name), kind):
+                raise TypeError(
+                    f"GalaxySEDModel.{name} must be a {kind.__name__}; got {getattr(self, name)!r}."
+                )
+        self._warn()
+
+    def _warn(self) -> None:
+        """Tell what the prediction will lack; not under a trace, where values cannot be looked at."""
+        t_last = self.sfh.known_until()
+        if (
+            not all(is_concrete(x) for x in (self.redshift, self.cosmology.Om0, self.filters.wave, t_last))
+            or self.redshift.ndim
+        ):
+            return
+        missed = self.filters.uncovered(self.ssp.wave, self.redshift)
+        if missed:
+            warnings.warn(
+                f"at redshift {float(self.redshift):g} the spectrum does not cover all of {', '.join(missed)}: light outside "
+                "the SSP grid's wavelengths counts as zero.",
+                stacklevel=4,
+            )
+        if float(t_last) < float("inf") and (t_obs := float(self.t_obs)) > float(t_last) * (1 + 1e-4):
+            warnings.warn(
+                f"the star formation history ends at {float(t_last):g} Gyr, before the galaxy is observed at {t_obs:.4g} Gyr: "
+                "its last rate is held.",
+                stacklevel=4,
+            )
+
+    @property
+    def t_obs(self) -> Scalar:
+        """Age of the universe in Gyr at the galaxy's redshift."""
+        return self.cosmology.age(self.redshift)
+
+    @property
+    def observed_wave(self) -> Float[Array, " wave"]:
+        """Observed wavelengths in Angstrom of the SSP grid at the galaxy's redshift."""
+        return self.ssp.wave * (1.0 + self.redshift)
+
+    def weights(self) -> Float[Array, "met age"]:
+        """Mass formed in Msun at each metallicity and age of the SSP grid."""
+        return self.metallicity.joint_weights(self.ssp.lgmet, self.ssp.lg_age, self.sfh, self.t_obs)
+
+    def rest_sed(self) -> Float[Array, " wave"]:
+        """Luminosity in Lsun/Hz at the rest-frame wavelengths `ssp.wave`, after dust."""
+        share, transmission = self.dust.screens(self.ssp.wave, self.ssp.lg_age)
+        light = self.ssp.integrate(self.weights()[None] * share[:, None, :])
+        return (light * transmission).sum(0)
+
+    def observed_sed(self, unit: str = "maggies") -> Float[Array, " wave"]:
+        """Flux density f_nu at `observed_wave`, in a unit of `units.PER_MAGGIE` (maggies, nanomaggies, Jy, mJy, uJy, nJy, cgs)."""
+        return self.rest_sed() * (self._dimming() / units.AB_LSUN_HZ) * units.per_maggie(unit)
+
+    def fluxes(self, unit: str = "maggies") -> Float[Array, " band"]:
+        """Mean flux density f_nu in each band, in a unit of `units.PER_MAGGIE`."""
+        luminosity = self.filters.band_average(self.ssp.wave, self.rest_sed(), self.redshift)
+        return luminosity * (self._dimming() / units.AB_LSUN_HZ) * units.per_maggie(unit)
+
+    def magnitudes(self) -> Float[Array, " band"]:
+        """Apparent AB magnitude in each band; at z = 0 that at 10 pc. A band without any light has a finite limit, above 80."""
+        return -2.5 * safe_log10(self.fluxes())
+
+    def rest_magnitudes(self) -> Float[Array, " band"]:
+        """Absolute AB magnitude in each band at rest."""
+        luminosity = self.filters.band_average(self.ssp.wave, self.rest_sed())
+        return -2.5 * safe_log10(luminosity / units.AB_LSUN_HZ)
+
+    def mass_formed(self) -> Scalar:
+        """Mass of all stars ever formed, in Msun; what survives is less."""
+        return self.sfh.age_weights(self.ssp.lg_age, self.t_obs).sum()
+
+    def sfr(self, timescale: float = 0.1) -> Scalar:
+        """Star formation rate in Msun/yr, averaged over the last `timescale` Gyr (0.1: 100 Myr); 0: at this moment."""
+        if timescale == 0:
+            return self.sfh.rate(jnp.zeros(1, self.redshift.dtype), self.t_obs)[0]
+        return self.sfh.mean_sfr(self.t_obs, timescale)
+
+    def _dimming(self) -> Scalar:
+        return self.cosmology.dimming(self.redshift)

@@ -1,0 +1,119 @@
+"""StarFormationHistory: one method to write, and what follows from it for every history."""
+
+import abc
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from dspsx._model import AbstractModel, Scalar
+from dspsx._numerics import gauss_legendre, merge_sorted, pow10
+
+#: Age of the universe today in Gyr, where nothing else is given.
+T_TODAY = 13.8
+#: Histories are never asked for their rate before this cosmic time, Gyr (a thousand years).
+T_FIRST = 1e-6
+YEARS_PER_GYR = 1e9
+#: Gauss-Legendre nodes in each age cell; tests/precision measures what this choice costs.
+_ORDER = 4
+#: Age cells of integrals that need no SSP grid.
+_LG_AGE = np.linspace(-3.5, 1.2, 95)
+
+
+class StarFormationHistory(AbstractModel):
+    """Star formation rate of a galaxy over cosmic time.
+
+    Write one method, `sfr`. Masses are integrals of it by Gauss-Legendre quadrature in age, between the ages of the SSP
+    grid; that is accurate to float32's rounding at every age, unlike differences of a cumulative mass.
+
+    Hooks refine the integrals where needed: `breaks`, the times at which the rate has a kink or a step, `rate`, for
+    histories that are defined relative to the time of observation, and `known_until`, for those that end.
+    """
+
+    @abc.abstractmethod
+    def sfr(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """Star formation rate in Msun/yr at cosmic times t > 0 in Gyr."""
+
+    def breaks(self, t_obs: Scalar) -> Float[Array, " n_breaks"]:
+        """Hook: cosmic times in Gyr between which `sfr` is smooth, in any order; none by default."""
+        return jnp.zeros(0, t_obs.dtype)
+
+    def rate(self, age: Float[Array, "*shape"], t_obs: Scalar) -> Float[Array, "*shape"]:
+        """Hook: star formation rate in Msun/yr at a lookback time `age` before t_obs; sfr(t_obs - age) by default."""
+        return self.sfr(jnp.maximum(t_obs - age, T_FIRST))
+
+    def known_until(self) -> float | Scalar:
+        """Hook: the last cosmic time in Gyr that the history knows of."""
+        return float("inf")
+
+    def age_weights(self, lg_age: Float[Array, " age"], t_obs: Scalar) -> Float[Array, " age"]:
+        r"""Mass formed in Msun that belongs to each age of the SSP grid, for a galaxy observed at cosmic time t_obs.
+
+        :math:`m_i = \int_0^{t_{obs}} SFR(t_{obs} - a) \, \phi_i(\log a) \, da`, where the hat functions :math:`\phi_i`
+        interpolate the spectra linearly in log age. Stars younger than the first age count as of the first, those older
+        than the last as of the last, so that the sum is the total mass formed.
+        """
+        return hat_age_weights(self, lg_age, t_obs)
+
+    def mass_formed(self, t_obs: Scalar | float) -> Scalar:
+        """Mass formed in Msun by cosmic time t_obs; stars that have died since are counted."""
+        _, mass, _ = self._elements(t_obs)
+        return mass.sum()
+
+    def mean_age(self, t_obs: Scalar | float) -> Scalar:
+        """Mean age in Gyr of the stars formed by t_obs, weighted by the mass formed."""
+        age, mass, _ = self._elements(t_obs)
+        return (age * mass).sum() / jnp.maximum(mass.sum(), 1e-30)
+
+    def mean_sfr(self, t_obs: Scalar | float, timescale: Scalar | float) -> Scalar:
+        """Star formation rate in Msun/yr averaged over the last `timescale` Gyr before t_obs."""
+        timescale = self._scalar(timescale)
+        edges = timescale * jnp.linspace(0.0, 1.0, 9, dtype=timescale.dtype)
+        age, mass, panel_start = self._mass_elements(edges[1:], self._scalar(t_obs))
+        recent = jnp.where(panel_start[:, None] < timescale, mass, 0.0)
+        return recent.sum() / (timescale * YEARS_PER_GYR)
+
+    def _elements(self, t_obs):
+        t_obs = self._scalar(t_obs)
+        return self._mass_elements(jnp.asarray(10.0**_LG_AGE, t_obs.dtype), t_obs)
+
+    def _scalar(self, x) -> Scalar:
+        return jnp.asarray(x, dtype=float)
+
+    def _mass_elements(self, edges, t_obs):
+        """Quadrature of the history: ages (panel, node) in Gyr, masses (panel, node) in Msun, first age of each panel.
+
+        The panels are cut at the increasing ages `edges`, at the history's own breaks, and at t_obs.
+        """
+        t_obs = t_obs
+        ends = jnp.concatenate([jnp.zeros(1, edges.dtype), jnp.minimum(edges, t_obs), t_obs[None]])
+        breaks = self.breaks(t_obs)
+        if breaks.size:
+            ends = merge_sorted(ends, jnp.clip(t_obs - breaks, 0.0, t_obs))
+        x, w = (jnp.asarray(q, edges.dtype)[None, :] for q in gauss_legendre(_ORDER))
+        start, width = ends[:-1], jnp.diff(ends)
+        age = start[:, None] + width[:, None] * x
+        rate = self.rate(age.ravel(), t_obs)
+        if rate.shape != (age.size,):
+            raise ValueError(
+                f"{type(self).__name__}.sfr must return one rate for each time: shape ({age.size},); got {rate.shape}."
+            )
+        mass = rate.reshape(age.shape) * (width[:, None] * w) * YEARS_PER_GYR
+        return age, mass, start
+
+
+def hat_age_weights(
+    sfh: StarFormationHistory, lg_age: Float[Array, " age"], t_obs: Scalar
+) -> Float[Array, " age"]:
+    """The integrals that `StarFormationHistory.age_weights` describes."""
+    ages = pow10(lg_age)
+    age, mass, panel_start = sfh._mass_elements(ages, t_obs)
+    # the cell of a panel: between which two ages of the grid it lies, 0 before the first and n_age after the last
+    cell = (ages[None, :] <= panel_start[:, None]).sum(-1)
+    inner = jnp.clip(cell, 1, lg_age.size - 1)
+    lo, hi = lg_age[inner - 1][:, None], lg_age[inner][:, None]
+    fraction = jnp.clip((jnp.log10(jnp.maximum(age, T_FIRST)) - lo) / (hi - lo), 0.0, 1.0)
+    older = (mass * fraction).sum(-1)
+    younger = mass.sum(-1) - older
+    weights = jnp.zeros_like(lg_age)
+    return weights.at[inner].add(older).at[inner - 1].add(younger)

@@ -1,0 +1,65 @@
+"""Growth of dark-matter halos: the Diffmah model."""
+
+import abc
+from typing import final
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dspsx._model import AbstractModel, Scalar, param
+from dspsx._numerics import pow10
+
+_TRANSITION = 3.5
+
+
+class MassAccretionHistory(AbstractModel):
+    """Mass of a halo over cosmic time. Write one method, `log_mah`."""
+
+    @abc.abstractmethod
+    def log_mah(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """log10 of the halo mass in Msun at cosmic times t > 0 in Gyr."""
+
+    def breaks(self, t_obs: Scalar) -> Float[Array, " n_breaks"]:
+        """Hook: cosmic times in Gyr between which the history is smooth; none by default."""
+        return jnp.zeros(0, t_obs.dtype)
+
+
+@final
+class DiffmahHalo(MassAccretionHistory):
+    r"""Halo growth as a power law of time whose index rolls from an early to a late value (Hearin et al. 2021, OJAp 4, 7).
+
+    .. math:: \log_{10} M(t) = \log M_0 + \alpha(t) \log_{10}(t / t_0), \quad
+              \alpha(t) = early + (late - early) / (1 + e^{-3.5 (\log_{10} t - \log t_c)})
+
+    and M stays constant from t_peak on. The bounds are those of diffmah; its fits also have early >= late.
+    """
+
+    logm0: Scalar = param(
+        12.0, bounds=(0.0, 17.0), unit="log10 Msun", doc="halo mass at t0, were t_peak later"
+    )
+    logtc: Scalar = param(0.05, bounds=(-1.0, 1.0), unit="log10 Gyr", doc="time of the transition")
+    early_index: Scalar = param(2.6137643, bounds=(0.1, 10.0), doc="power-law index at early times")
+    late_index: Scalar = param(0.12692805, bounds=(0.1, 5.0), doc="power-law index at late times")
+    t_peak: Scalar = param(14.0, bounds=(0.05, 20.0), unit="Gyr", doc="time at which the halo stops growing")
+    t0: Scalar = param(13.8, bounds=(5.0, 30.0), unit="Gyr", doc="age of the universe today", free=False)
+
+    def log_mah(self, t):
+        return self._growth(jnp.log10(jnp.minimum(t, self.t_peak)))[0]
+
+    def dmhdt(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """Accretion rate in Msun/yr at cosmic times t > 0 in Gyr; zero after t_peak."""
+        log_mass, slope = self._growth(jnp.log10(t))
+        rate = pow10(log_mass - 9.0) * slope / t
+        return jnp.where(t > self.t_peak, 0.0, rate)
+
+    def breaks(self, t_obs):
+        return self.t_peak[None]
+
+    def _growth(self, lgt):
+        """log10 M and d log M / d log t, without the halt at t_peak."""
+        roll = jax.nn.sigmoid(_TRANSITION * (lgt - self.logtc))
+        index = self.early_index + (self.late_index - self.early_index) * roll
+        index_slope = (self.late_index - self.early_index) * _TRANSITION * roll * (1.0 - roll)
+        since = lgt - jnp.log10(self.t0)
+        return self.logm0 + index * since, index + index_slope * since

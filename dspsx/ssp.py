@@ -1,0 +1,277 @@
+"""SSPGrid: the spectra of simple stellar populations, and the one contraction with weights."""
+
+import functools
+import hashlib
+import importlib.resources
+import os
+import warnings
+from typing import Any, final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import wadler_lindig as wl
+from jaxtyping import Array, Float
+
+from dspsx import units
+from dspsx._files import open_hdf5, write_hdf5
+from dspsx._model import AbstractModel, data, is_concrete
+
+_KEYS = ("ssp_lgmet", "ssp_lg_age_gyr", "ssp_wave", "ssp_flux")
+_DEFAULT_FILE = "ssp_popstar_chabrier.h5"
+#: H-alpha luminosity per ionising photon in case B at 10^4 K, erg (Osterbrock & Ferland 2006).
+_HALPHA_PER_PHOTON = 1.37e-12
+_PLANCK_CGS = 6.62607015e-27
+
+
+@final
+class SSPGrid(AbstractModel):
+    r"""Spectra of simple stellar populations on a grid of metallicity and age.
+
+    The light of a galaxy is :math:`L_\nu = \sum_{Z, a} m_{Z, a} \, f_\nu(Z, a)` with m the mass formed that the
+    star formation history and the metallicity model put on each grid point (`integrate`). Between grid points the
+    spectra are linear in lgmet and in lg_age; the weights of the ingredients take care of that.
+
+    **Fields:** `wave` (wave,) Angstrom, vacuum, rest frame, increasing; `lg_age` (age,) log10(age/Gyr), increasing;
+    `lgmet` (met,) log10(Z), absolute mass fraction, increasing; `flux` (met, age, wave) Lsun/Hz per Msun formed, with
+    Lsun = 3.828e33 erg/s; `provenance` pairs of text that say where the grid comes from.
+
+    Raises ValueError at construction for a wrong shape, NaN, an axis that does not increase, or the wrong unit.
+    Conventions of Hearin et al. 2023, MNRAS 521, 1741.
+    """
+
+    wave: Float[Array, " wave"] = data()
+    lg_age: Float[Array, " age"] = data()
+    lgmet: Float[Array, " met"] = data()
+    flux: Float[Array, "met age wave"] = data()
+    provenance: tuple[tuple[str, str], ...] = eqx.field(static=True, default=())
+
+    def __check_init__(self):
+        arrays = {name: getattr(self, name) for name in ("wave", "lg_age", "lgmet", "flux")}
+        for name, x in arrays.items():
+            if not eqx.is_inexact_array(x):
+                raise TypeError(f"SSPGrid.{name} must be an array of numbers; got {x!r}.")
+        expected = (self.lgmet.size, self.lg_age.size, self.wave.size)
+        if self.flux.shape != expected or any(arrays[n].ndim != 1 for n in ("wave", "lg_age", "lgmet")):
+            raise ValueError(
+                f"SSPGrid.flux must have shape (n_met, n_age, n_wave) = {expected}; got {self.flux.shape}, with lgmet "
+                f"{self.lgmet.shape}, lg_age {self.lg_age.shape}, wave {self.wave.shape}."
+            )
+        if all(is_concrete(x) for x in arrays.values()):
+            check_axes(*(np.asarray(arrays[n], float) for n in ("wave", "lg_age", "lgmet")))
+            check_flux(*(np.asarray(arrays[n]) for n in ("wave", "lg_age", "lgmet", "flux")))
+
+    def __pdoc__(self, **kwargs) -> wl.AbstractDoc:
+        library = dict(self.provenance).get("library", "no library named")
+        n_met, n_age, n_wave = np.shape(self.flux) if np.ndim(self.flux) == 3 else ("?",) * 3
+        return wl.TextDoc(f"SSPGrid({library}, {n_met} metallicities x {n_age} ages x {n_wave} wavelengths)")
+
+    def integrate(self, weights: Float[Array, "*batch met age"]) -> Float[Array, "*batch wave"]:
+        """Spectrum in Lsun/Hz of a population with `weights` in Msun formed: one matrix product with the flat grid.
+
+        The weights are cast to the grid's dtype once (the other way round would convert the grid), and the product
+        is done in full float32 on accelerators too, where the default may be TF32, good to a millimagnitude only.
+        """
+        flat = weights.reshape(*weights.shape[:-2], -1).astype(self.flux.dtype)
+        spectrum = jnp.matmul(
+            flat, self.flux.reshape(-1, self.wave.size), precision=jax.lax.Precision.HIGHEST
+        )
+        return spectrum.astype(weights.dtype)
+
+    @staticmethod
+    def default() -> "SSPGrid":
+        """The embedded grid: PopStar (Mollá et al. 2009, MNRAS 398, 451), Chabrier IMF, stars only.
+
+        6 metallicities (Z = 0.0001 to 0.05), 106 ages (0.1 Myr to 15 Gyr), 1229 wavelengths (91 Å to 160 micron).
+        Read once; every later call gives the same object, so that galaxies share it.
+        """
+        return _default(jnp.zeros(()).dtype.name)
+
+    @classmethod
+    def from_hdf5(cls, path: str | os.PathLike, *, check: bool = True) -> "SSPGrid":
+        """Read a grid in DSPS's HDF5 format: `ssp_lgmet`, `ssp_lg_age_gyr`, `ssp_wave`, `ssp_flux` at the root.
+
+        Root attributes become `provenance`; a grid in units of another solar luminosity (`l_sun_cgs`) is converted.
+        With `check` the grid's physics is looked at (see `diagnose`) and what is odd is told as a warning.
+        Raises FileNotFoundError or ValueError (naming the dataset, axis or unit) for a file that cannot be used.
+        """
+        with open_hdf5(path, "SSPGrid.from_hdf5", _KEYS) as file:
+            lgmet, lg_age, wave, flux = (file[key][()] for key in _KEYS)
+            provenance = {key: _text(value) for key, value in file.attrs.items()}
+            lines = _emission_lines(file)
+        lsun = float(provenance.get("l_sun_cgs", units.LSUN_CGS))
+        if lsun != units.LSUN_CGS:
+            flux = flux * (lsun / units.LSUN_CGS)
+            provenance.update(l_sun_cgs=str(units.LSUN_CGS), converted_from_l_sun_cgs=str(lsun))
+        provenance.setdefault("library", os.path.basename(os.fspath(path)))
+        grid = cls(
+            wave=wave, lg_age=lg_age, lgmet=lgmet, flux=flux, provenance=tuple(sorted(provenance.items()))
+        )
+        if check:
+            for finding in diagnose(grid, lines):
+                if finding.startswith("odd"):
+                    warnings.warn(f"{os.fspath(path)}: {finding}", stacklevel=2)
+        return grid
+
+    def to_hdf5(self, path: str | os.PathLike) -> None:
+        """Write the grid in DSPS's HDF5 format, with its provenance as root attributes; all or nothing."""
+        with write_hdf5(path) as file:
+            for key, array in zip(_KEYS, (self.lgmet, self.lg_age, self.wave, self.flux), strict=True):
+                options = {"compression": "gzip", "shuffle": True} if key == "ssp_flux" else {}
+                file.create_dataset(key, data=np.asarray(array), **options)
+            file.attrs.update(dict(self.provenance))
+
+    def digest(self) -> str:
+        """SHA-256 of the grid in float32: the same in either precision. A saved model records it."""
+        sha = hashlib.sha256()
+        for array in (self.wave, self.lg_age, self.lgmet, self.flux):
+            sha.update(np.ascontiguousarray(np.asarray(array), dtype="<f4").tobytes())
+        return sha.hexdigest()
+
+    def diagnose(self) -> list[str]:
+        """What the grid says about itself, a line each: axes, floors, mass-to-light ratio, ionising photons.
+
+        A line that begins with "odd" deserves a look.
+        """
+        return diagnose(self)
+
+
+@functools.cache
+def _default(dtype: str) -> SSPGrid:
+    source = importlib.resources.files("dspsx") / "data" / _DEFAULT_FILE
+    # under a trace too, the cached grid must be made of real arrays
+    with importlib.resources.as_file(source) as path, jax.ensure_compile_time_eval():
+        return SSPGrid.from_hdf5(path, check=False)
+
+
+def check_axes(wave: np.ndarray, lg_age: np.ndarray, lgmet: np.ndarray) -> None:
+    """Raise ValueError, naming the axis and the unit, for an axis that is not what the conventions say."""
+    for name, axis in (("wave", wave), ("lg_age", lg_age), ("lgmet", lgmet)):
+        if axis.size < 2:
+            raise ValueError(
+                f"SSPGrid.{name} needs at least two values to interpolate between; got {axis.size}."
+            )
+        if not np.isfinite(axis).all():
+            raise ValueError(
+                f"SSPGrid.{name} holds {np.count_nonzero(~np.isfinite(axis))} value(s) that are not finite."
+            )
+        wrong = np.flatnonzero(np.diff(axis) <= 0)
+        if wrong.size:
+            i = wrong[0]
+            raise ValueError(
+                f"SSPGrid.{name} must increase strictly; got {axis[i]:.8g}, {axis[i + 1]:.8g} at index {i} "
+                f"({wrong.size} such place(s)). Sort the axis, and the flux with it."
+            )
+    if wave[0] <= 0:
+        raise ValueError(f"SSPGrid.wave must be positive; got {wave[0]:g}.")
+    if wave[-1] < 3000.0:
+        unit, factor = ("micron", 1e4) if wave[-1] < 300.0 else ("nm", 10)
+        raise ValueError(
+            f"SSPGrid.wave runs from {wave[0]:g} to {wave[-1]:g}, which is no range of a galaxy's light in Angstrom; "
+            f"it looks like {unit}: multiply by {factor:g}."
+        )
+    if lg_age[-1] > 2.0:
+        raise ValueError(
+            f"SSPGrid.lg_age reaches {lg_age[-1]:g}; expected log10(age/Gyr). If it is log10(age/yr), subtract 9; if it is "
+            "an age, take its log10."
+        )
+    if lgmet[-1] > -0.7:
+        raise ValueError(
+            f"SSPGrid.lgmet reaches {lgmet[-1]:g}; expected log10 of the mass fraction Z (solar is about -1.85). If it is "
+            "relative to solar, add log10(Z_sun) of the library."
+        )
+
+
+def check_flux(wave: np.ndarray, lg_age: np.ndarray, lgmet: np.ndarray, flux: np.ndarray) -> None:
+    """Raise ValueError for a flux that is not finite, or whose spectra say that `wave` is in nm or micron."""
+    bad = ~np.isfinite(flux)
+    if bad.any():
+        m, a, w = np.argwhere(bad)[0]
+        raise ValueError(
+            f"SSPGrid.flux holds {bad.sum()} value(s) that are not finite, the first at lgmet = {lgmet[m]:g}, "
+            f"lg_age = {lg_age[a]:g}, wave = {wave[w]:g}."
+        )
+    red = _red_over_ultraviolet(wave, flux, 1.0)
+    for unit, factor in (("nm", 10.0), ("micron", 1e4)):
+        # an old population is red; a grid of the wrong unit looks blue in Angstrom, and red once its unit is mended
+        if red < 0.5 and _red_over_ultraviolet(wave * factor, flux, 0.0) > 5.0:
+            raise ValueError(
+                f"SSPGrid.wave looks like {unit}, not Angstrom: the oldest population is bluer in 5000-8000 than "
+                f"in 1500-2500 by a factor of {1 / max(red, 1e-30):.3g}. Multiply by {factor:g}."
+            )
+
+
+def _red_over_ultraviolet(wave: np.ndarray, flux: np.ndarray, missing: float) -> float:
+    """L_nu at 5000-8000 A over that at 1500-2500 A of the oldest, most metal-rich population."""
+    red, blue = (wave > 5000) & (wave < 8000), (wave > 1500) & (wave < 2500)
+    if not (red.any() and blue.any()):
+        return missing
+    return float(flux[-1, -1, red].mean() / max(flux[-1, -1, blue].mean(), 1e-35))
+
+
+def diagnose(grid: SSPGrid, lines: dict[str, Any] | None = None) -> list[str]:
+    """Physical checks of a grid, a line each; see `SSPGrid.diagnose`."""
+    wave, lg_age, lgmet = (np.asarray(x, float) for x in (grid.wave, grid.lg_age, grid.lgmet))
+    flux = np.asarray(grid.flux)
+    found = [
+        f"axes: {wave.size} wavelengths {wave[0]:g}-{wave[-1]:g} A, {lg_age.size} ages {10 ** lg_age[0] * 1e3:.3g} Myr-"
+        f"{10 ** lg_age[-1]:.3g} Gyr, {lgmet.size} metallicities Z = {10 ** lgmet[0]:.3g}-{10 ** lgmet[-1]:.3g}"
+    ]
+    zero, negative = (flux == 0).mean(), (flux < 0).mean()
+    subnormal = ((flux != 0) & (np.abs(flux) < np.finfo(np.float32).tiny)).mean()
+    label = "odd floors" if negative > 0 else "floors"
+    found.append(
+        f"{label}: {zero:.2%} of the fluxes are zero, {subnormal:.2%} below float32's range, {negative:.2%} negative"
+    )
+    solar = int(np.argmin(np.abs(lgmet + 1.8)))
+    old, young = int(np.argmin(np.abs(lg_age - 1.0))), int(np.argmin(np.abs(lg_age + 3.0)))
+    if wave[0] < 5500 < wave[-1] and lg_age[old] > 0.7:
+        mass_to_light = 10 ** (0.4 * (_abs_mag_5500(wave, flux[solar, old]) - 4.81))
+        label = "mass-to-light" if 0.5 < mass_to_light < 20 else "odd mass-to-light"
+        found.append(
+            f"{label}: {mass_to_light:.3g} Msun formed per solar luminosity at 5500 A, Z = {10 ** lgmet[solar]:.3g}, "
+            f"{10 ** lg_age[old]:.3g} Gyr (2 to 6 is usual; far off means another unit of flux, such as Lsun/A)"
+        )
+    rate = ionising_photon_rate(wave, flux[:, young])
+    if wave[0] < 700 and 10 ** lg_age[young] < 3e-3:
+        lg_rate = np.log10(max(rate[solar], 1e-30))
+        label = "ionising photons" if 46.0 < lg_rate < 47.3 else "odd ionising photons"
+        found.append(
+            f"{label}: log10 Q_H = {lg_rate:.2f} per second and Msun at {10 ** lg_age[young] * 1e3:.2g} Myr (46.5 is usual)"
+        )
+    if lines is not None:
+        found.append(_check_halpha(lines, rate[solar], solar, young))
+    return found
+
+
+def _abs_mag_5500(wave: np.ndarray, spectrum: np.ndarray) -> float:
+    luminosity = np.interp(5500.0, wave, spectrum)
+    return float(-2.5 * np.log10(max(luminosity, 1e-30) / units.AB_LSUN_HZ))
+
+
+def ionising_photon_rate(wave: np.ndarray, flux: np.ndarray) -> np.ndarray:
+    """Photons per second blueward of 911.75 A, Q = int L_nu / (h lambda) dlambda, of spectra in Lsun/Hz (trapezoid)."""
+    blue = wave <= 911.76
+    photons = flux[..., blue].astype(float) * (units.LSUN_CGS / _PLANCK_CGS) / wave[blue]
+    return np.trapezoid(photons, wave[blue], axis=-1)
+
+
+def _emission_lines(file: Any) -> dict[str, Any] | None:
+    keys = ("ssp_emline_wave", "ssp_emline_luminosity")
+    return {key: file[key][()] for key in keys} if all(key in file for key in keys) else None
+
+
+def _check_halpha(lines: dict[str, Any], rate: float, met: int, age: int) -> str:
+    """H-alpha over case B times the ionising photons: near one where lines and continuum belong together."""
+    index = int(np.argmin(np.abs(np.asarray(lines["ssp_emline_wave"]) - 6564.6)))
+    halpha = float(lines["ssp_emline_luminosity"][met, age, index]) * units.LSUN_CGS
+    if rate < 1e40:
+        return f"lines: H-alpha is {halpha:.3g} erg/s/Msun; the spectra hold no ionising photons to compare it with"
+    ratio = halpha / (rate * _HALPHA_PER_PHOTON)
+    label = "lines" if 0.3 < ratio < 1.3 else "odd lines"
+    return f"{label}: H-alpha over case B times the ionising photons is {ratio:.3g} (0.5 to 1.1 is usual)"
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

@@ -19,7 +19,7 @@ def open_hdf5(path: str | os.PathLike, what: str, required: Sequence[str] = ()) 
     if not path.is_file():
         raise FileNotFoundError(f"{what}: there is no file {str(path)!r}.")
     try:
-        file = h5py.File(path, "r")
+        file = h5py.File(path, "r", locking=False)
     except OSError as error:
         size = path.stat().st_size
         reason = "it is empty" if size == 0 else "it is not HDF5, or it is truncated"

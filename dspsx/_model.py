@@ -89,11 +89,23 @@ class AbstractModel(eqx.Module):
             _check_parameter(type(self).__name__, name, info, getattr(self, name))
 
     def __repr__(self) -> str:
-        return eqx.tree_pformat(jax.tree.map(_readable, self), width=110)
+        if hasattr(self, "brief"):
+            return self.brief()
+        return eqx.tree_pformat(jax.tree.map(_readable, self, is_leaf=lambda x: hasattr(x, "brief")), width=110)
+
+
+class _Text:
+    def __init__(self, text: str):
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
 
 
 def _readable(x: Any) -> Any:
-    """A concrete scalar as a number of a few digits, for printing."""
+    """What to print of a leaf: a number of a few digits for a concrete scalar, a line for a grid or bands."""
+    if hasattr(x, "brief"):
+        return _Text(x.brief())
     if eqx.is_array(x) and x.ndim == 0 and is_concrete(x):
         return float(f"{float(x):.6g}")
     return x
@@ -120,9 +132,7 @@ def _interval(info: Parameter) -> str:
 def _check_parameter(owner: str, name: str, info: Parameter, value: Any) -> None:
     where = f"{owner}.{name}"
     if not eqx.is_inexact_array(value):
-        raise TypeError(
-            f"{where} must be a number or an array of numbers; got {value!r} ({type(value).__name__})."
-        )
+        raise TypeError(f"{where} must be a number or an array of numbers; got {value!r} ({type(value).__name__}).")
     if value.ndim != info.ndim:
         expected = "a single number" if info.ndim == 0 else f"an array with {info.ndim} dimension(s)"
         raise ValueError(
@@ -171,10 +181,7 @@ def infos(model: M) -> M:
     """A tree like `model` whose leaves say what each leaf is: a `Parameter`, or `"data"`."""
     leaves, treedef = jax.tree_util.tree_flatten_with_path(model)
     kinds = [_info_at(model, path) for path, _ in leaves]
-    kinds = [
-        DATA if k is FOREIGN and not _is_inexact(leaf) else k
-        for k, (_, leaf) in zip(kinds, leaves, strict=True)
-    ]
+    kinds = [DATA if k is FOREIGN and not _is_inexact(leaf) else k for k, (_, leaf) in zip(kinds, leaves, strict=True)]
     return jax.tree_util.tree_unflatten(treedef, kinds)
 
 
@@ -218,16 +225,12 @@ def partition(model: M, where: Callable[[M], Any] | None = None) -> tuple[M, M]:
         marks = eqx.tree_at(where, marks, replace_fn=_choose, is_leaf=lambda x: x is None)
     mask = jax.tree.map(lambda mark: mark.chosen, marks)
     if not any(jax.tree.leaves(mask)):
-        raise ValueError(
-            "partition: no free parameter was chosen. Name parameters, or components that have free ones."
-        )
+        raise ValueError("partition: no free parameter was chosen. Name parameters, or components that have free ones.")
     chosen, rest = eqx.partition(model, mask)
     for name, (info, value) in named_parameters(chosen).items():
         if is_concrete(value):
             _check_value(f"{type(model).__name__}.{name}", info, value)
-    theta = jax.tree.map(
-        lambda x, mark: to_unbounded(x, *mark.info.bounds), chosen, _where_not_none(marks, chosen)
-    )
+    theta = jax.tree.map(lambda x, mark: to_unbounded(x, *mark.info.bounds), chosen, _where_not_none(marks, chosen))
     return theta, rest
 
 
@@ -240,9 +243,7 @@ def _choose(node: Any) -> Any:
 
 
 def _where_not_none(tree: Any, like: Any) -> Any:
-    return jax.tree.map(
-        lambda t, x: None if x is None else t, tree, like, is_leaf=lambda x: isinstance(x, _Mark)
-    )
+    return jax.tree.map(lambda t, x: None if x is None else t, tree, like, is_leaf=lambda x: isinstance(x, _Mark))
 
 
 def combine(theta: M, rest: M) -> M:
@@ -276,9 +277,7 @@ def stack(models: Sequence[M]) -> M:
             return jnp.stack(leaves)
         for leaf in leaves[1:]:
             if leaf is not leaves[0] and not _same(leaf, leaves[0]):
-                raise ValueError(
-                    "stack: the models hold different data (grid, filters or tables); a batch shares one."
-                )
+                raise ValueError("stack: the models hold different data (grid, filters or tables); a batch shares one.")
         return leaves[0]
 
     return jax.tree.map(merge, infos(first), *models)
@@ -299,9 +298,7 @@ def batch_axes(model: M, shared: Callable[[M], Any] | None = None) -> M:
     if shared is None:
         return axes
     is_leaf = lambda x: x is None  # noqa: E731
-    return eqx.tree_at(
-        shared, axes, replace_fn=lambda node: jax.tree.map(lambda _: None, node), is_leaf=is_leaf
-    )
+    return eqx.tree_at(shared, axes, replace_fn=lambda node: jax.tree.map(lambda _: None, node), is_leaf=is_leaf)
 
 
 def take(batch: M, index: Any) -> M:
@@ -334,9 +331,7 @@ def _like(old: Any, new: Any) -> Any:
         return new
     array = jnp.asarray(new, dtype=old.dtype)
     if array.shape != old.shape:
-        raise ValueError(
-            f"replace: the value has shape {array.shape}, but the parameter has shape {old.shape}."
-        )
+        raise ValueError(f"replace: the value has shape {array.shape}, but the parameter has shape {old.shape}.")
     return array
 
 

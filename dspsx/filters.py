@@ -14,7 +14,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import wadler_lindig as wl
 from jaxtyping import Array, Float
 
 from dspsx._files import open_hdf5
@@ -53,13 +52,12 @@ class FilterSet(AbstractModel):
                 f"{self.transmission.shape}. Use FilterSet.from_arrays for curves of different lengths."
             )
 
-    def __pdoc__(self, **kwargs) -> wl.AbstractDoc:
-        return wl.TextDoc(f"FilterSet({', '.join(self.names)})")
+    def brief(self) -> str:
+        """One line about the bands, for printing a model that holds them."""
+        return f"FilterSet({', '.join(self.names)})"
 
     def __add__(self, other: "FilterSet") -> "FilterSet":
-        return FilterSet.from_arrays(
-            self.names + other.names, *zip(*self.curves(), *other.curves(), strict=True)
-        )
+        return FilterSet.from_arrays(self.names + other.names, *zip(*self.curves(), *other.curves(), strict=True))
 
     def __len__(self) -> int:
         return len(self.names)
@@ -71,9 +69,7 @@ class FilterSet(AbstractModel):
             for w, t in zip(np.asarray(self.wave), np.asarray(self.transmission), strict=True)
         ]
 
-    def projection(
-        self, wave: Float[Array, " wave"], redshift: Scalar | float = 0.0
-    ) -> Float[Array, "band wave"]:
+    def projection(self, wave: Float[Array, " wave"], redshift: Scalar | float = 0.0) -> Float[Array, "band wave"]:
         r"""The matrix P with :math:`\langle f_\nu \rangle = P f_\nu`, for a spectrum on rest-frame wavelengths at a redshift.
 
         Row sums are one for a band that the spectrum covers, less for one that it covers in part.
@@ -96,9 +92,7 @@ class FilterSet(AbstractModel):
         z = float(redshift)
         lo, hi = float(wave[0]) * (1 + z), float(wave[-1]) * (1 + z)
         return [
-            name
-            for name, (w, t) in zip(self.names, self.curves(), strict=True)
-            if _outside(w, t, lo, hi) > _UNCOVERED
+            name for name, (w, t) in zip(self.names, self.curves(), strict=True) if _outside(w, t, lo, hi) > _UNCOVERED
         ]
 
     def digest(self) -> str:
@@ -154,9 +148,7 @@ class FilterSet(AbstractModel):
         return cls(names, wave, transmission)
 
     @classmethod
-    def from_files(
-        cls, paths: str | os.PathLike | Sequence, names: Sequence[str] | None = None
-    ) -> "FilterSet":
+    def from_files(cls, paths: str | os.PathLike | Sequence, names: Sequence[str] | None = None) -> "FilterSet":
         """Bands from files: two columns of text (Angstrom, transmission), or DSPS's HDF5 with `wave` and `transmission`.
 
         Names are the files' own, without the suffix, unless given.
@@ -172,14 +164,10 @@ class FilterSet(AbstractModel):
         try:
             import speclite.filters
         except ImportError as error:
-            raise ImportError(
-                "FilterSet.from_speclite needs speclite: pip install 'dspsx[astro]'."
-            ) from error
+            raise ImportError("FilterSet.from_speclite needs speclite: pip install 'dspsx[astro]'.") from error
         responses = list(speclite.filters.load_filters(*names))
         waves = [np.asarray(r._wavelength, float) for r in responses]
-        return cls.from_arrays(
-            [r.name for r in responses], waves, [np.asarray(r.response, float) for r in responses]
-        )
+        return cls.from_arrays([r.name for r in responses], waves, [np.asarray(r.response, float) for r in responses])
 
     @classmethod
     def from_sedpy(cls, *names: str) -> "FilterSet":
@@ -210,9 +198,7 @@ def _band_row(
     k = jnp.clip(before - 1, 0, m - 2)
     inside = (before > 0) & (before < m)
     end = jnp.minimum(x[1:], f[jnp.minimum(before, m - 1)][:-1])
-    left, right = _interval(
-        x[:-1], jnp.where(inside[:-1], end, x[:-1]), x[:-1], x[1:], f, transmission, k[:-1]
-    )
+    left, right = _interval(x[:-1], jnp.where(inside[:-1], end, x[:-1]), x[:-1], x[1:], f, transmission, k[:-1])
     row = jnp.pad(left, (0, 1)) + jnp.pad(right, (1, 0))
 
     # intervals that start at a point of the curve, in the interval `after - 1` of the spectrum
@@ -283,13 +269,9 @@ def _read_curve(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         columns = np.loadtxt(path, comments=("#", "\\"), ndmin=2)
     except ValueError as error:
-        raise ValueError(
-            f"FilterSet.from_files: {str(path)!r} is not two columns of numbers [{error}]."
-        ) from error
+        raise ValueError(f"FilterSet.from_files: {str(path)!r} is not two columns of numbers [{error}].") from error
     if columns.shape[0] == 0 or columns.shape[1] < 2:
-        raise ValueError(
-            f"FilterSet.from_files: {str(path)!r} must hold two columns; got shape {columns.shape}."
-        )
+        raise ValueError(f"FilterSet.from_files: {str(path)!r} must hold two columns; got shape {columns.shape}.")
     return columns[:, 0], columns[:, 1]
 
 

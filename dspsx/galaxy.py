@@ -55,9 +55,7 @@ class GalaxySEDModel(AbstractModel):
         }
         for name, kind in kinds.items():
             if not isinstance(getattr(self, name), kind):
-                raise TypeError(
-                    f"GalaxySEDModel.{name} must be a {kind.__name__}; got {getattr(self, name)!r}."
-                )
+                raise TypeError(f"GalaxySEDModel.{name} must be a {kind.__name__}; got {getattr(self, name)!r}.")
         self._warn()
 
     def _warn(self) -> None:

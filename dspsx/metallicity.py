@@ -44,11 +44,7 @@ class MetallicityModel(AbstractModel):
     ) -> Float[Array, "met age"]:
         """Mass formed in Msun at each point of the SSP grid."""
         given_age = self.weights(lgmet, lg_age, sfh, t_obs)
-        if (
-            given_age.ndim != 2
-            or given_age.shape[0] != lgmet.size
-            or given_age.shape[1] not in (1, lg_age.size)
-        ):
+        if given_age.ndim != 2 or given_age.shape[0] != lgmet.size or given_age.shape[1] not in (1, lg_age.size):
             raise ValueError(
                 f"{type(self).__name__}.weights must return shape ({lgmet.size}, {lg_age.size}) or ({lgmet.size}, 1); got "
                 f"{given_age.shape}."
@@ -71,9 +67,7 @@ class LognormalMDF(MetallicityModel):
     at small scatter its gradient is zero over most of the range.
     """
 
-    lgmet: Scalar = param(
-        -2.0, bounds=(-4.5, -1.0), unit="log10 Z", doc="absolute mass fraction; solar is about -1.85"
-    )
+    lgmet: Scalar = param(-2.0, bounds=(-4.5, -1.0), unit="log10 Z", doc="absolute mass fraction; solar is about -1.85")
     scatter: Scalar = param(0.2, bounds=(0.0, 1.0), unit="dex", doc="width of the metallicity distribution")
     scheme: str = eqx.field(static=True, default="hat")
 

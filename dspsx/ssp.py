@@ -11,7 +11,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import wadler_lindig as wl
 from jaxtyping import Array, Float
 
 from dspsx import units
@@ -62,10 +61,11 @@ class SSPGrid(AbstractModel):
             check_axes(*(np.asarray(arrays[n], float) for n in ("wave", "lg_age", "lgmet")))
             check_flux(*(np.asarray(arrays[n]) for n in ("wave", "lg_age", "lgmet", "flux")))
 
-    def __pdoc__(self, **kwargs) -> wl.AbstractDoc:
+    def brief(self) -> str:
+        """One line about the grid, for printing a model that holds it."""
         library = dict(self.provenance).get("library", "no library named")
         n_met, n_age, n_wave = np.shape(self.flux) if np.ndim(self.flux) == 3 else ("?",) * 3
-        return wl.TextDoc(f"SSPGrid({library}, {n_met} metallicities x {n_age} ages x {n_wave} wavelengths)")
+        return f"SSPGrid({library}, {n_met} metallicities x {n_age} ages x {n_wave} wavelengths)"
 
     def integrate(self, weights: Float[Array, "*batch met age"]) -> Float[Array, "*batch wave"]:
         """Spectrum in Lsun/Hz of a population with `weights` in Msun formed: one matrix product with the flat grid.
@@ -74,9 +74,7 @@ class SSPGrid(AbstractModel):
         is done in full float32 on accelerators too, where the default may be TF32, good to a millimagnitude only.
         """
         flat = weights.reshape(*weights.shape[:-2], -1).astype(self.flux.dtype)
-        spectrum = jnp.matmul(
-            flat, self.flux.reshape(-1, self.wave.size), precision=jax.lax.Precision.HIGHEST
-        )
+        spectrum = jnp.matmul(flat, self.flux.reshape(-1, self.wave.size), precision=jax.lax.Precision.HIGHEST)
         return spectrum.astype(weights.dtype)
 
     @staticmethod
@@ -105,9 +103,7 @@ class SSPGrid(AbstractModel):
             flux = flux * (lsun / units.LSUN_CGS)
             provenance.update(l_sun_cgs=str(units.LSUN_CGS), converted_from_l_sun_cgs=str(lsun))
         provenance.setdefault("library", os.path.basename(os.fspath(path)))
-        grid = cls(
-            wave=wave, lg_age=lg_age, lgmet=lgmet, flux=flux, provenance=tuple(sorted(provenance.items()))
-        )
+        grid = cls(wave=wave, lg_age=lg_age, lgmet=lgmet, flux=flux, provenance=tuple(sorted(provenance.items())))
         if check:
             for finding in diagnose(grid, lines):
                 if finding.startswith("odd"):
@@ -149,9 +145,7 @@ def check_axes(wave: np.ndarray, lg_age: np.ndarray, lgmet: np.ndarray) -> None:
     """Raise ValueError, naming the axis and the unit, for an axis that is not what the conventions say."""
     for name, axis in (("wave", wave), ("lg_age", lg_age), ("lgmet", lgmet)):
         if axis.size < 2:
-            raise ValueError(
-                f"SSPGrid.{name} needs at least two values to interpolate between; got {axis.size}."
-            )
+            raise ValueError(f"SSPGrid.{name} needs at least two values to interpolate between; got {axis.size}.")
         if not np.isfinite(axis).all():
             raise ValueError(
                 f"SSPGrid.{name} holds {np.count_nonzero(~np.isfinite(axis))} value(s) that are not finite."

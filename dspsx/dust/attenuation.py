@@ -81,9 +81,7 @@ class Noll09(DustLaw):
     bump: Scalar = param(1.0, bounds=(0.0, 6.0), doc="amplitude of the 2175 A bump; 3.5 in the Milky Way")
     delta: Scalar = param(-0.2, bounds=(-1.6, 1.0), doc="power law that tilts the curve; negative is steeper")
     bump_wave: Scalar = param(2175.0, bounds=(1500.0, 3000.0), unit="A", doc="centre of the bump", free=False)
-    bump_width: Scalar = param(
-        350.0, bounds=(50.0, 1000.0), unit="A", doc="width (FWHM) of the bump", free=False
-    )
+    bump_width: Scalar = param(350.0, bounds=(50.0, 1000.0), unit="A", doc="width (FWHM) of the bump", free=False)
 
     def attenuation(self, wave):
         bump = self.bump * drude(wave, self.bump_wave, self.bump_width)
@@ -100,9 +98,7 @@ class Salim18(DustLaw):
     bump: Scalar = param(1.0, bounds=(0.0, 6.0), doc="amplitude of the 2175 A bump; 3.5 in the Milky Way")
     delta: Scalar = param(-0.2, bounds=(-1.6, 1.0), doc="power law that tilts the curve; negative is steeper")
     bump_wave: Scalar = param(2175.0, bounds=(1500.0, 3000.0), unit="A", doc="centre of the bump", free=False)
-    bump_width: Scalar = param(
-        350.0, bounds=(50.0, 1000.0), unit="A", doc="width (FWHM) of the bump", free=False
-    )
+    bump_width: Scalar = param(350.0, bounds=(50.0, 1000.0), unit="A", doc="width (FWHM) of the bump", free=False)
 
     def attenuation(self, wave):
         bump = self.bump * drude(wave, self.bump_wave, self.bump_width)
@@ -131,9 +127,7 @@ class PartialCover(DustModel):
 
     def __check_init__(self):
         if not isinstance(self.dust, DustModel):
-            raise TypeError(
-                f"PartialCover.dust must be a dust model such as Calzetti00(); got {self.dust!r}."
-            )
+            raise TypeError(f"PartialCover.dust must be a dust model such as Calzetti00(); got {self.dust!r}.")
 
     def screens(self, wave, lg_age):
         share, transmission = self.dust.screens(wave, lg_age)

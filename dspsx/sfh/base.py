@@ -102,9 +102,7 @@ class StarFormationHistory(AbstractModel):
         return age, mass, start
 
 
-def hat_age_weights(
-    sfh: StarFormationHistory, lg_age: Float[Array, " age"], t_obs: Scalar
-) -> Float[Array, " age"]:
+def hat_age_weights(sfh: StarFormationHistory, lg_age: Float[Array, " age"], t_obs: Scalar) -> Float[Array, " age"]:
     """The integrals that `StarFormationHistory.age_weights` describes."""
     ages = pow10(lg_age)
     age, mass, panel_start = sfh._mass_elements(ages, t_obs)

@@ -35,9 +35,7 @@ class DiffmahHalo(MassAccretionHistory):
     and M stays constant from t_peak on. The bounds are those of diffmah; its fits also have early >= late.
     """
 
-    logm0: Scalar = param(
-        12.0, bounds=(0.0, 17.0), unit="log10 Msun", doc="halo mass at t0, were t_peak later"
-    )
+    logm0: Scalar = param(12.0, bounds=(0.0, 17.0), unit="log10 Msun", doc="halo mass at t0, were t_peak later")
     logtc: Scalar = param(0.05, bounds=(-1.0, 1.0), unit="log10 Gyr", doc="time of the transition")
     early_index: Scalar = param(2.6137643, bounds=(0.1, 10.0), doc="power-law index at early times")
     late_index: Scalar = param(0.12692805, bounds=(0.1, 5.0), doc="power-law index at late times")

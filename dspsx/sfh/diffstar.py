@@ -27,27 +27,19 @@ class DiffstarSFH(StarFormationHistory):
     """
 
     mah: MassAccretionHistory = eqx.field(default_factory=DiffmahHalo)
-    lgmcrit: Scalar = param(
-        12.0, bounds=(9.0, 13.5), unit="log10 Msun", doc="halo mass of the highest efficiency"
-    )
-    lgy_at_mcrit: Scalar = param(
-        -10.0, bounds=(-12.0, -8.0), unit="log10 1/yr", doc="efficiency at that mass"
-    )
+    lgmcrit: Scalar = param(12.0, bounds=(9.0, 13.5), unit="log10 Msun", doc="halo mass of the highest efficiency")
+    lgy_at_mcrit: Scalar = param(-10.0, bounds=(-12.0, -8.0), unit="log10 1/yr", doc="efficiency at that mass")
     indx_lo: Scalar = param(1.0, bounds=(0.0, 5.0), doc="slope of the efficiency at lower mass")
     indx_hi: Scalar = param(-1.0, bounds=(-5.0, 0.0), doc="slope of the efficiency at higher mass")
     lg_qt: Scalar = param(1.0, bounds=(0.1, 2.0), unit="log10 Gyr", doc="time at which quenching is deepest")
-    qlglgdt: Scalar = param(
-        -0.50725, bounds=(-3.0, -0.01), unit="log10 dex", doc="duration of the quenching event"
-    )
+    qlglgdt: Scalar = param(-0.50725, bounds=(-3.0, -0.01), unit="log10 dex", doc="duration of the quenching event")
     lg_drop: Scalar = param(-1.01773, bounds=(-3.0, 0.0), unit="dex", doc="depth of the quenching")
     lg_rejuv: Scalar = param(-0.212307, bounds=(-3.0, 0.0), unit="dex", doc="level after rejuvenation")
     fb: Scalar = param(0.156, bounds=(0.0, 1.0), doc="cosmic baryon fraction", free=False)
 
     def __check_init__(self):
         if not isinstance(self.mah, MassAccretionHistory):
-            raise TypeError(
-                f"DiffstarSFH.mah must be a MassAccretionHistory such as DiffmahHalo(); got {self.mah!r}."
-            )
+            raise TypeError(f"DiffstarSFH.mah must be a MassAccretionHistory such as DiffmahHalo(); got {self.mah!r}.")
 
     def sfr(self, t):
         log_mass = self.mah.log_mah(t)

@@ -20,9 +20,7 @@ class DelayedTauSFH(StarFormationHistory):
     formed by the observation (surviving stars and remnants are fewer). Commonly used, e.g. Carnall et al. 2019, ApJ 873, 44.
     """
 
-    lg_mass_formed: Scalar = param(
-        10.0, bounds=(4.0, 13.5), unit="log10 Msun", doc="mass formed by the observation"
-    )
+    lg_mass_formed: Scalar = param(10.0, bounds=(4.0, 13.5), unit="log10 Msun", doc="mass formed by the observation")
     age: Scalar = param(5.0, bounds=(0.01, 15.0), unit="Gyr", doc="time since the onset of star formation")
     tau: Scalar = param(1.0, bounds=(0.01, 30.0), unit="Gyr", doc="time scale of the decline")
 

@@ -21,6 +21,8 @@ from jaxtyping import Array, Float
 from dspsx._numerics import to_bounded, to_unbounded
 
 Scalar = Float[Array, ""]
+#: What a method takes where a number is meant.
+Number = Float[Array, ""] | float | int
 M = TypeVar("M")
 _KEY = "dspsx"
 

@@ -21,10 +21,11 @@ from dspsx.units import C_ANGSTROM, PC_CM
 
 Redshift = Float[Array, ""] | float
 
-#: Nodes of each integral. Relative error of (ages; lookback times and distances) for z <= 20, worst case in the
-#: box (Om0 0.2-0.4, w0 -1.2 to -0.6, wa -1 to 1) and, after the slash, in the box (Om0 0.1-0.6, w0 -2 to -0.4,
-#: wa -2 to 1): 10 nodes (5e-6; 4e-7) / (7e-5; 1e-5), 12 (1e-6; 2e-8) / (1e-5; 2e-6), 14 (4e-7; 1e-9) /
-#: (3e-6; 3e-7), 16 (2e-7; 8e-11) / (4e-7; 2e-8). Each node costs about 10 ns per redshift.
+#: Nodes of each integral. Relative error of (ages; lookback times and distances) for z <= 20, worst case in
+#: the box (Om0 0.2-0.4, w0 -1.2 to -0.6, wa -1 to 1) / the box (Om0 0.1-0.6, w0 -2 to -0.4, wa -2 to 1):
+#:   10 nodes (5e-6; 4e-7) / (7e-5; 1e-5)    12 nodes (1e-6; 2e-8)  / (1e-5; 2e-6)
+#:   14 nodes (4e-7; 1e-9) / (3e-6; 3e-7)    16 nodes (2e-7; 8e-11) / (4e-7; 2e-8)
+#: Each node costs about 10 ns per redshift.
 NODES = 14
 
 #: 1 / H0 in Gyr (Julian years) and c / H0 in Mpc, both for h = 1.
@@ -43,9 +44,9 @@ _NEUTRINO_MASS = 0.3173 / (8.617333262e-5 * (4.0 / 11.0) ** (1.0 / 3.0))
 _TEN_PC = 1e-5
 
 _NAMED = {
-    # The values that astropy has: Planck 2015 XIII (A&A 594, A13, table 4), 2018 VI (A&A 641, A6, table 2) and
-    # 2013 XVI (A&A 571, A16, table 5); Hinshaw et al. 2013 (ApJS 208, 19, table 4); Komatsu et al. 2009 (ApJS 180,
-    # 330, table 1). "fsps" is what DSPS calls FSPS_COSMO, without radiation.
+    # astropy's values: Planck 2015 XIII (A&A 594, A13, table 4), Planck 2018 VI (A&A 641, A6, table 2),
+    # Planck 2013 XVI (A&A 571, A16, table 5), Hinshaw et al. 2013 (ApJS 208, 19, table 4), Komatsu et al. 2009
+    # (ApJS 180, 330, table 1). "fsps" is what DSPS calls FSPS_COSMO, without radiation.
     "planck15": {"Om0": 0.3075, "h": 0.6774, "Tcmb0": 2.7255, "Neff": 3.046, "m_nu": 0.06},
     "planck18": {"Om0": 0.30966, "h": 0.6766, "Tcmb0": 2.7255, "Neff": 3.046, "m_nu": 0.06},
     "planck13": {"Om0": 0.30712, "h": 0.6777, "Tcmb0": 2.7255, "Neff": 3.046, "m_nu": 0.06},
@@ -63,12 +64,12 @@ class Cosmology(AbstractModel):
               + \Omega_{de}\, a^{-3 (1 + w_0 + w_a)} e^{-3 w_a (1 - a)}
 
     with Omega_de such that E(1) = 1. As in astropy, Om0 counts cold and baryonic matter only; Omega_r holds
-    photons of temperature Tcmb0 and three neutrino species that share Neff equally, two of them massless (astropy
-    has floor(Neff) species: the same for Neff from 3 to 4). The defaults are Planck 2015; `Cosmology.named` has
-    others. Tcmb0 = 0 removes photons and neutrinos.
+    photons of temperature Tcmb0 and three neutrino species that share Neff equally, two of them massless
+    (astropy has floor(Neff) species: the same for Neff from 3 to 4). The defaults are Planck 2015;
+    `Cosmology.named` has others. Tcmb0 = 0 removes photons and neutrinos.
 
-    Every method takes one redshift z >= 0 and gives a scalar of the dtype of the parameters. No method raises:
-    values and gradients are finite for z from 0 to 20 (at least) everywhere within the bounds (see `_density`).
+    Every method takes one redshift z >= 0 and gives a scalar of the dtype of the parameters. No method raises;
+    values and gradients are finite for z from 0 to 20, everywhere within the bounds (see `_density`).
     """
 
     Om0: Scalar = param(0.3075, bounds=(0.01, 0.99), free=False, doc="matter density today over critical")
@@ -152,7 +153,9 @@ class Cosmology(AbstractModel):
 
         f_nu(wave_obs) in maggies is L_nu(wave_obs / (1 + z)) / AB_LSUN_HZ times this.
         """
-        return (1.0 + self._redshift(z)) / self._in_ten_pc(z) ** 2
+        # inverted before it is squared: the gradient of 1 / x**2 holds x**4, 1e40 at z = 10
+        ratio = 1.0 / self._in_ten_pc(z)
+        return (1.0 + self._redshift(z)) * ratio * ratio
 
     def _in_ten_pc(self, z: Redshift) -> Scalar:
         return jnp.maximum(self.luminosity_distance(z) / _TEN_PC, 1.0)
@@ -177,8 +180,8 @@ class Cosmology(AbstractModel):
         """a^4 E^2 at s = sqrt(a).
 
         Two guards, idle in any universe like ours, keep it finite and positive at every corner of the bounds:
-        dark energy that explodes at early times (w0 + wa > 1/3) is capped, and negative dark energy (the other
-        Omegas above 1) never cancels all the rest, as it would where a universe turns round.
+        dark energy that explodes at early times (w0 + wa > 1/3) is capped, and negative dark energy (the
+        other Omegas above 1) never cancels all the rest, as it would where a universe turns round.
         """
         a, log_a = s * s, 2.0 * jnp.log(s)
         other = self.Om0 * a + self._radiation(log_a)

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dspsx._files import open_hdf5
-from dspsx._model import AbstractModel, Scalar, data
+from dspsx._model import AbstractModel, Number, data
 from dspsx._numerics import gauss_legendre
 
 _EMBEDDED_FILE = "filters.h5"
@@ -69,7 +69,7 @@ class FilterSet(AbstractModel):
             for w, t in zip(np.asarray(self.wave), np.asarray(self.transmission), strict=True)
         ]
 
-    def projection(self, wave: Float[Array, " wave"], redshift: Scalar | float = 0.0) -> Float[Array, "band wave"]:
+    def projection(self, wave: Float[Array, " wave"], redshift: Number = 0.0) -> Float[Array, "band wave"]:
         r"""The matrix P with :math:`\langle f_\nu \rangle = P f_\nu`, for a spectrum on rest-frame wavelengths at a redshift.
 
         Row sums are one for a band that the spectrum covers, less for one that it covers in part.
@@ -78,7 +78,7 @@ class FilterSet(AbstractModel):
         return jax.vmap(_band_row, in_axes=(None, 0, 0))(observed, self.wave, self.transmission)
 
     def band_average(
-        self, wave: Float[Array, " wave"], spectrum: Float[Array, " wave"], redshift: Scalar | float = 0.0
+        self, wave: Float[Array, " wave"], spectrum: Float[Array, " wave"], redshift: Number = 0.0
     ) -> Float[Array, " band"]:
         """Mean f_nu in each band of a spectrum on rest-frame wavelengths, seen at a redshift; in the spectrum's unit."""
         return jnp.matmul(self.projection(wave, redshift), spectrum, precision=jax.lax.Precision.HIGHEST)
@@ -87,7 +87,7 @@ class FilterSet(AbstractModel):
         r"""Pivot wavelength of each band in Angstrom, :math:`\sqrt{\int T \lambda d\lambda / \int T d\lambda / \lambda}`."""
         return np.array([_pivot(w, t) for w, t in self.curves()])
 
-    def uncovered(self, wave: Array, redshift: Array | float) -> list[str]:
+    def uncovered(self, wave: Array, redshift: Number) -> list[str]:
         """Names of the bands of which the spectrum misses more than 0.1 % at this redshift (not under a trace)."""
         z = float(redshift)
         lo, hi = float(wave[0]) * (1 + z), float(wave[-1]) * (1 + z)

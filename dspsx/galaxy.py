@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dspsx import units
-from dspsx._model import AbstractModel, Scalar, is_concrete, param
+from dspsx._model import AbstractModel, Number, Scalar, is_concrete, param
 from dspsx._numerics import safe_log10
 from dspsx.cosmology import Cosmology
 from dspsx.dust.attenuation import DustModel, NoDust
@@ -122,9 +122,9 @@ class GalaxySEDModel(AbstractModel):
         """Mass of all stars ever formed, in Msun; what survives is less."""
         return self.sfh.age_weights(self.ssp.lg_age, self.t_obs).sum()
 
-    def sfr(self, timescale: float = 0.1) -> Scalar:
+    def sfr(self, timescale: Number = 0.1) -> Scalar:
         """Star formation rate in Msun/yr, averaged over the last `timescale` Gyr (0.1: 100 Myr); 0: at this moment."""
-        if timescale == 0:
+        if isinstance(timescale, float | int) and timescale == 0:
             return self.sfh.rate(jnp.zeros(1, self.redshift.dtype), self.t_obs)[0]
         return self.sfh.mean_sfr(self.t_obs, timescale)
 

@@ -134,7 +134,8 @@ def moments(knots, rest, flux, redshifts):
     """int hat_k f_nu dlambda/lambda, (redshift, spectrum, knot): SEDs against the hat function of each knot.
 
     A curve that is linear between knots is a sum of hats, so a thinned curve is judged by one matrix product.
-    Between neighbours in the union of knots and SED wavelengths the integrand is smooth: 3-point Gauss-Legendre.
+    Between neighbours in the union of knots and SED wavelengths the integrand is smooth, so 3 Gauss-Legendre
+    points suffice.
     """
     out = np.zeros((len(redshifts), len(flux), len(knots)))
     for row, z in zip(out, redshifts, strict=True):

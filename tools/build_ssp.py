@@ -32,8 +32,8 @@ L_SUN = 3.828e33  # erg/s: our unit (IAU 2015)
 L_SUN_SOURCE = 3.82e33
 TINY = np.finfo(np.float32).tiny
 
-# An ionisation edge is tabulated as one wavelength with two fluxes (228.0 A He+, 353.3 O+, 504.6 He0, 912.4 H0): a
-# true jump, which we keep. The pair is parted by 2e-6 of its wavelength (0.6 km/s). One float32 step, 1e-7,
+# An ionisation edge is tabulated as one wavelength with two fluxes (228.0 A He+, 353.3 O+, 504.6 He0, 912.4 H0):
+# a true jump, which we keep. The pair is parted by 2e-6 of its wavelength (0.6 km/s). One float32 step, 1e-7,
 # would do in the file, but not after lambda (1 + z) or log(lambda) in float32: the pair would merge again,
 # and an interpolation divide by zero.
 EDGE_GAP = 2e-6

@@ -52,7 +52,7 @@ class DustLaw(DustModel):
 
 @final
 class NoDust(DustLaw):
-    """No attenuation."""
+    """No attenuation: all light passes."""
 
     def attenuation(self, wave):
         return jnp.zeros_like(wave)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from dspsx._model import AbstractModel, Scalar
+from dspsx._model import AbstractModel, Number, Scalar
 from dspsx._numerics import gauss_legendre, merge_sorted, pow10
 
 #: Age of the universe today in Gyr, where nothing else is given.
@@ -55,21 +55,21 @@ class StarFormationHistory(AbstractModel):
         """
         return hat_age_weights(self, lg_age, t_obs)
 
-    def mass_formed(self, t_obs: Scalar | float) -> Scalar:
+    def mass_formed(self, t_obs: Number) -> Scalar:
         """Mass formed in Msun by cosmic time t_obs; stars that have died since are counted."""
         _, mass, _ = self._elements(t_obs)
         return mass.sum()
 
-    def mean_age(self, t_obs: Scalar | float) -> Scalar:
+    def mean_age(self, t_obs: Number) -> Scalar:
         """Mean age in Gyr of the stars formed by t_obs, weighted by the mass formed."""
         age, mass, _ = self._elements(t_obs)
         return (age * mass).sum() / jnp.maximum(mass.sum(), 1e-30)
 
-    def mean_sfr(self, t_obs: Scalar | float, timescale: Scalar | float) -> Scalar:
+    def mean_sfr(self, t_obs: Number, timescale: Number) -> Scalar:
         """Star formation rate in Msun/yr averaged over the last `timescale` Gyr before t_obs."""
         timescale = self._scalar(timescale)
         edges = timescale * jnp.linspace(0.0, 1.0, 9, dtype=timescale.dtype)
-        age, mass, panel_start = self._mass_elements(edges[1:], self._scalar(t_obs))
+        _, mass, panel_start = self._mass_elements(edges[1:], self._scalar(t_obs))
         recent = jnp.where(panel_start[:, None] < timescale, mass, 0.0)
         return recent.sum() / (timescale * YEARS_PER_GYR)
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dspsx import _dsps
-from dspsx._model import Scalar, data, is_concrete, param
+from dspsx._model import data, is_concrete, param
 from dspsx.sfh.base import StarFormationHistory, hat_age_weights
 
 

@@ -1,0 +1,5 @@
+"""Files: models saved and loaded."""
+
+from dspsx.io.store import load, save
+
+__all__ = ["load", "save"]

@@ -1,0 +1,272 @@
+"""Save a model to one HDF5 file, and load it again.
+
+The file holds `structure`, a JSON text with the class, static fields and components of every module, and `arrays`, by
+their paths in the model. It can only be read: loading imports nothing and runs no code of the file; classes are looked
+up by name among those that the program has defined.
+"""
+
+import dataclasses
+import datetime
+import inspect
+import json
+import os
+import sys
+import warnings
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import keystr, tree_flatten_with_path, tree_unflatten
+
+from dspsx._files import open_hdf5, write_hdf5
+from dspsx._model import AbstractModel, _is_inexact, is_concrete, parameters_of
+from dspsx.filters import FilterSet
+from dspsx.ssp import SSPGrid
+
+_FORMAT, _VERSION = "dspsx-model", 1
+#: Arrays that a class must have, besides its parameters, for it to be a whole model (not a half of `partition`).
+_NEEDED = {SSPGrid: ("wave", "lg_age", "lgmet", "flux"), FilterSet: ("wave", "transmission")}
+#: What h5py, numpy and json raise for a file whose contents make no sense.
+_DAMAGE = (KeyError, TypeError, AttributeError, IndexError, RuntimeError, UnicodeError, json.JSONDecodeError)
+
+
+def save(path: str | os.PathLike, model: AbstractModel) -> None:
+    """Write a model, or a stacked batch of them, to an HDF5 file: all or nothing; an existing file is replaced.
+
+    An SSP grid is not written, only its provenance, shape and digest; filter curves are. Of a module that is not ours
+    (an `eqx.nn.MLP`) the arrays of floats are written, and `load` needs `like=` to rebuild the rest.
+    Raises TypeError, before anything is written, naming the field that cannot be saved.
+    """
+    if not isinstance(model, AbstractModel):
+        raise TypeError(f"save: expected a dspsx model, such as a GalaxySEDModel; got {type(model).__name__}.")
+    if not all(is_concrete(leaf) for leaf in jax.tree.leaves(model)):
+        raise TypeError("save: the model is being traced (jit, grad or vmap) and has no values yet; save it outside.")
+    arrays: dict[str, np.ndarray] = {}
+    structure = json.dumps(_describe(model, type(model).__name__, arrays), indent=1)
+    with write_hdf5(path) as file:
+        date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        versions = {name: sys.modules[name].__version__ for name in ("dspsx", "jax", "equinox", "numpy", "h5py")}
+        file.attrs.update(format=_FORMAT, format_version=_VERSION, date=date, **versions)
+        file["structure"] = structure
+        file.create_group("arrays")
+        for name, array in arrays.items():
+            file["arrays"][name] = array
+
+
+def load(path: str | os.PathLike, ssp: SSPGrid | None = None, like: AbstractModel | None = None) -> Any:
+    """Read a model that `save` wrote, as it was: nothing is computed anew, arrays of floats come in the default float
+    dtype, and the default SSP grid is the very object `SSPGrid.default()`.
+
+    **Arguments:** `ssp` the SSP grid, for a model on another than the default one (it must be the same, by its digest);
+    `like` a model of the same structure, for one that holds modules which are not ours.
+
+    Raises FileNotFoundError, or ValueError saying what is wrong: not a model file, a truncated or damaged one, one of a
+    newer dspsx, an unknown class, a field that the class does not have, a missing or a different SSP grid.
+    A field that the file lacks, with a default in the class, takes it, with a warning.
+    """
+    if ssp is not None and not isinstance(ssp, SSPGrid):
+        raise TypeError(f"load: ssp must be an SSPGrid; got {type(ssp).__name__}.")
+    what = f"load: {os.fspath(path)!r}"
+    with open_hdf5(path, "load") as file:
+        if file.attrs.get("format") != _FORMAT:
+            hint = " It looks like an SSP grid: SSPGrid.from_hdf5 reads those." if "ssp_flux" in file else ""
+            raise ValueError(f"{what} is HDF5, but not a model that dspsx.save wrote.{hint}")
+        try:
+            version, writer = int(file.attrs["format_version"]), file.attrs["dspsx"]
+            if version > _VERSION:
+                raise ValueError(
+                    f"{what} was written by dspsx {writer} in format {version}; this one reads formats up to {_VERSION}. "
+                    "Upgrade dspsx."
+                )
+            reader = _Reader(f"{what} (of dspsx {writer})", file["arrays"], ssp, [])
+            node = json.loads(file["structure"].asstr()[()])
+            model = reader.read(node, node.get("class", "SSPGrid"), like)
+        except _DAMAGE as error:
+            raise ValueError(f"{what} is damaged [{type(error).__name__}: {error}].") from error
+    for note in reader.notes:
+        warnings.warn(note, stacklevel=2)
+    return model
+
+
+def _describe(x: Any, where: str, arrays: dict[str, np.ndarray], static: bool = False) -> Any:
+    """What JSON says of x, whose arrays are added to `arrays`; a tuple is a JSON array, all else that is not plain a
+    JSON object."""
+    if x is None or type(x) in (str, int, float, bool):
+        return x
+    if type(x) in (tuple, list):
+        items = [_describe(y, f"{where}[{i}]", arrays, static) for i, y in enumerate(x)]
+        return items if type(x) is tuple else {"list": items}
+    if static:
+        raise TypeError(
+            f"save: {where} is a {type(x).__name__}; of static fields only str, int, float, bool, None, and tuples or "
+            "lists of them, can be saved."
+        )
+    if type(x) is dict:
+        keys = [_describe(key, f"a key of {where}", arrays, static=True) for key in x]
+        return {"dict": keys, "values": [_describe(y, f"{where}[{key!r}]", arrays) for key, y in x.items()]}
+    if isinstance(x, AbstractModel):
+        return _describe_model(x, where, arrays)
+    if isinstance(x, jax.Array | np.ndarray) and not jnp.issubdtype(x.dtype, jax.dtypes.extended):
+        # HDF5 does not know bfloat16 and its kin
+        array = np.asarray(x, np.float32) if x.dtype.kind == "V" and _is_inexact(x) else np.asarray(x)
+        if array.dtype.kind not in "biufc":
+            raise TypeError(f"save: {where} is an array of {array.dtype}; only arrays of numbers can be saved.")
+        arrays[where] = array
+        return {"array": where, "numpy": isinstance(x, np.ndarray)}
+    parts = {key: _describe(leaf, where + key, arrays) for key, leaf in _parts(x).items()}
+    return {"foreign": type(x).__qualname__, "parts": parts}
+
+
+def _describe_model(x: AbstractModel, where: str, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    for name in (*parameters_of(type(x)), *_NEEDED.get(type(x), ())):
+        if not isinstance(getattr(x, name), jax.Array | np.ndarray):
+            raise TypeError(
+                f"save: {where}.{name} is a {type(getattr(x, name)).__name__}, not an array. Save a whole model, not a "
+                "half of dspsx.partition or a tree of another kind: dspsx.combine(theta, rest)."
+            )
+    if isinstance(x, SSPGrid):
+        provenance = _describe(x.provenance, f"{where}.provenance", arrays, static=True)
+        return {"ssp": x.digest(), "shape": x.flux.shape, "provenance": provenance}
+    fields = {
+        f.name: _describe(getattr(x, f.name), f"{where}.{f.name}", arrays, static=f.metadata.get("static", False))
+        for f in dataclasses.fields(x)
+    }
+    digest = {"digest": x.digest()} if isinstance(x, FilterSet) else {}
+    return {"class": type(x).__qualname__, "module": type(x).__module__, "fields": fields} | digest
+
+
+def _is_model(x: Any) -> bool:
+    return isinstance(x, AbstractModel)
+
+
+def _parts(x: Any) -> dict[str, Any]:
+    """What is saved of a foreign object: its arrays of floats (and the models in it), by path."""
+    leaves, _ = tree_flatten_with_path(x, is_leaf=_is_model)
+    return {keystr(path): leaf for path, leaf in leaves if _is_model(leaf) or _is_inexact(leaf)}
+
+
+def _build(cls: type, values: dict[str, Any]) -> Any:
+    """An instance as `tree_unflatten` makes it: no `__init__`, no converter, no check."""
+    instance = object.__new__(cls)
+    for name, value in values.items():
+        object.__setattr__(instance, name, value)
+    return instance
+
+
+def _subclasses(cls: type) -> list[type]:
+    return [c for sub in cls.__subclasses__() for c in (sub, *_subclasses(sub))]
+
+
+@dataclasses.dataclass
+class _Reader:
+    what: str
+    arrays: Any
+    ssp: SSPGrid | None
+    notes: list[str]
+
+    def read(self, node: Any, where: str, like: Any) -> Any:
+        """What a node of the structure says. `like` is what the caller's model has in its place, or None."""
+        if isinstance(node, list):
+            return tuple(self.read(y, f"{where}[{i}]", _item(like, i)) for i, y in enumerate(node))
+        if not isinstance(node, dict):
+            return node
+        if "list" in node:
+            return list(self.read(node["list"], where, like))
+        if "dict" in node:
+            keys = self.read(node["dict"], where, None)
+            pairs = zip(keys, node["values"], strict=True)
+            return {key: self.read(y, f"{where}[{key!r}]", _item(like, key)) for key, y in pairs}
+        if "array" in node:
+            array = np.asarray(self.arrays[node["array"]][()])
+            kind = {"f": float, "c": complex}.get(array.dtype.kind)
+            return array if node["numpy"] else jnp.asarray(array, dtype=kind)
+        if "ssp" in node:
+            return self.grid(node, where)
+        return self.foreign(node, where, like) if "foreign" in node else self.model(node, where, like)
+
+    def model(self, node: dict[str, Any], where: str, like: Any) -> Any:
+        cls = self.find_class(node["module"], node["class"])
+        if like is not None and type(like) is not cls:
+            raise ValueError(f"{self.what}: {where} is a {cls.__name__}, but in like= a {type(like).__name__}.")
+        stored, parameters = node["fields"], parameters_of(cls)
+        fields = {f.name: f for f in dataclasses.fields(cls)}
+        if unknown := ", ".join(stored.keys() - fields.keys()):
+            raise ValueError(f"{self.what}: {where} has a field {unknown}, which {cls.__name__} does not have here.")
+        values = {key: self.read(x, f"{where}.{key}", getattr(like, key, None)) for key, x in stored.items()}
+        for key, x in values.items():
+            static = fields[key].metadata.get("static", False)
+            dynamic = isinstance(stored[key], dict) and "list" not in stored[key]
+            if (static and dynamic) or (key in parameters and not eqx.is_inexact_array(x)):
+                kind = "static" if static else "a parameter"
+                raise ValueError(f"{self.what}: {where}.{key} is {kind} in {cls.__name__} here, but not in the file.")
+        batch = [x.shape[: x.ndim - parameters[key].ndim] for key, x in values.items() if key in parameters]
+        for key in [key for key in fields if key not in stored]:
+            x = values[key] = self.default(fields[key], f"the field {key} of {where} ({cls.__name__})")
+            if key in parameters:
+                values[key] = jnp.broadcast_to(x, max(batch, key=len, default=()) + x.shape)
+        if cls is FilterSet:  # by the arrays as they are in the file: in float32 points may merge
+            curves = {key: self.arrays[stored[key]["array"]][()] for key in _NEEDED[FilterSet]}
+            if _build(cls, values | curves).digest() != node["digest"]:
+                raise ValueError(f"{self.what}: the filters at {where} are damaged or altered: wrong SHA-256.")
+        return _build(cls, values)
+
+    def default(self, field: dataclasses.Field, name: str) -> Any:
+        made = field.default_factory is not dataclasses.MISSING
+        if field.default is dataclasses.MISSING and not made:
+            raise ValueError(f"{self.what} lacks {name}, which has no default.")
+        self.notes.append(f"{self.what} lacks {name}: its default is used.")
+        value = field.default_factory() if made else field.default
+        return field.metadata.get("converter", lambda x: x)(value)
+
+    def find_class(self, module: str, name: str) -> type:
+        found = [c for c in _subclasses(AbstractModel) if c.__qualname__ == name and not inspect.isabstract(c)]
+        modules = sorted({c.__module__ for c in found})
+        if module not in modules and len(modules) != 1:
+            others = f" There are classes of that name in {', '.join(modules)}: none is chosen." if modules else ""
+            raise ValueError(
+                f"{self.what}: holds the class {name!r} of the module {module!r}, no model class that is known here."
+                f"{others} A file never imports anything: if you trust that module, import it before loading."
+            )
+        chosen = module if module in modules else modules[0]
+        if chosen != module and not (chosen.startswith("dspsx.") and module.startswith("dspsx.")):
+            self.notes.append(f"{self.what}: took {chosen}.{name} for the class {module}.{name}.")
+        found = [c for c in found if c.__module__ == chosen]
+        current = vars(sys.modules.get(chosen, sys)).get(name)  # a cell that is run twice defines two classes
+        return next((c for c in found if c is current), found[-1])
+
+    def grid(self, node: dict[str, Any], where: str) -> SSPGrid:
+        given = self.ssp or SSPGrid.default()
+        if (digest := given.digest()) == node["ssp"]:
+            return given
+        library = dict(node["provenance"]).get("library", "no library named")
+        raise ValueError(
+            f"{self.what}: {where} is an SSP grid of {library}, {' x '.join(map(str, node['shape']))}, SHA-256 "
+            f"{node['ssp'][:12]}; no grid is stored, and the {'given' if self.ssp else 'default'} one differs: "
+            f"{given.brief()}, SHA-256 {digest[:12]}. Read the model's own grid and load(path, ssp=grid)."
+        )
+
+    def foreign(self, node: dict[str, Any], where: str, like: Any) -> Any:
+        if like is None:
+            raise ValueError(
+                f"{self.what}: {where} ({node['foreign']}) is not of dspsx, and the file holds only its arrays. Pass a "
+                "model of the same structure, such as a newly made one: load(path, like=model)."
+            )
+        stored, wanted, new = node["parts"], _parts(like), {}
+        if differ := ", ".join(sorted(stored.keys() ^ wanted.keys())):
+            raise ValueError(f"{self.what}: {where} is built differently in like=: only one of them has {differ}.")
+        for key, part in stored.items():
+            x, old = self.read(part, where + key, wanted[key]), wanted[key]
+            if not _is_model(x) and x.shape != old.shape:
+                raise ValueError(f"{self.what}: {where}{key} has shape {x.shape}, in like= it has {old.shape}.")
+            new[key] = x if _is_model(x) else x.astype(old.dtype)
+        leaves, treedef = tree_flatten_with_path(like, is_leaf=_is_model)
+        return tree_unflatten(treedef, [new.get(keystr(path), leaf) for path, leaf in leaves])
+
+
+def _item(like: Any, key: Any) -> Any:
+    try:
+        return like[key]
+    except (TypeError, KeyError, IndexError):
+        return None

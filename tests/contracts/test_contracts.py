@@ -1,0 +1,198 @@
+"""What every ingredient must satisfy. Classes are found through `__subclasses__`: a new one without an entry here fails."""
+
+import abc
+import inspect
+import io
+import pickle
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+import dspsx
+from dspsx import testing
+from dspsx._model import Parameter, infos, parameters_of
+
+T = np.linspace(0.3, 13.7, 25)
+#: How to build every concrete ingredient. Parameters take their defaults.
+BUILD = {
+    "Calzetti00": dspsx.Calzetti00,
+    "Cosmology": dspsx.Cosmology,
+    "DelayedTauSFH": dspsx.DelayedTauSFH,
+    "DiffmahHalo": dspsx.DiffmahHalo,
+    "DiffstarSFH": dspsx.DiffstarSFH,
+    "GalaxySEDModel": testing.fake_galaxy,
+    "LognormalMDF": dspsx.LognormalMDF,
+    "LognormalMDF(dsps)": lambda: dspsx.LognormalMDF(scheme="dsps"),
+    "NoDust": dspsx.NoDust,
+    "Noll09": dspsx.Noll09,
+    "PartialCover": dspsx.PartialCover,
+    "PowerLawDust": dspsx.PowerLawDust,
+    "Salim18": dspsx.Salim18,
+    "TabulatedSFH": lambda: dspsx.TabulatedSFH(T, T * np.exp(-T / 3)),
+    "TabulatedSFH(dsps)": lambda: dspsx.TabulatedSFH(T, T * np.exp(-T / 3), scheme="dsps"),
+}
+#: Classes without parameters of their own that hold data; tested in their own files.
+DATA_CLASSES = {"SSPGrid", "FilterSet"}
+#: Methods of a base class that a final class may replace; everything else that is implemented stays as it is.
+HOOKS = {"breaks", "rate", "known_until", "age_weights", "brief", "transmission", "screens", "sfr"}
+
+each = pytest.mark.parametrize("name", BUILD)
+
+
+def concrete_classes():
+    found, todo = set(), [dspsx.AbstractModel]
+    while todo:
+        for cls in todo.pop().__subclasses__():
+            todo.append(cls)
+            if cls.__module__.startswith("dspsx.") and not inspect.isabstract(cls):
+                found.add(cls)
+    return found
+
+
+def scalars(model):
+    """The differentiable half of a model, and the rest."""
+    return eqx.partition(model, jax.tree.map(lambda info: isinstance(info, Parameter), infos(model)))
+
+
+evaluate = eqx.filter_jit(testing.evaluate)
+
+
+@eqx.filter_jit
+def evaluate_batch(batch):
+    return eqx.filter_vmap(testing.evaluate, in_axes=(dspsx.batch_axes(batch),))(batch)
+
+
+@eqx.filter_jit
+def gradient(model):
+    params, rest = scalars(model)
+    return jax.grad(lambda p: testing.evaluate(eqx.combine(p, rest)).sum())(params)
+
+
+def assert_finite(model, what):
+    for name, (_, g) in dspsx.named_parameters(gradient(model)).items():
+        assert np.isfinite(g).all(), f"gradient with respect to {name} is {g} at {what}:\n{model}"
+
+
+def test_every_class_has_an_entry():
+    missing = {cls.__name__ for cls in concrete_classes()} - {n.split("(")[0] for n in BUILD} - DATA_CLASSES
+    assert not missing, f"classes without a contract entry: {missing}"
+
+
+def test_classes_are_abstract_or_final():
+    for cls in concrete_classes():
+        assert getattr(cls, "__final__", False), f"{cls.__name__} is neither abstract nor @final"
+
+
+def test_no_implemented_method_is_overridden_except_hooks():
+    for cls in concrete_classes():
+        for name, method in vars(cls).items():
+            if name.startswith("__") or not inspect.isfunction(method) or name in HOOKS:
+                continue
+            for base in cls.__mro__[1:]:
+                if base.__module__.startswith("dspsx") and name in vars(base):
+                    assert getattr(vars(base)[name], "__isabstractmethod__", False), f"{cls.__name__}.{name}"
+
+
+def test_classes_and_parameters_are_documented():
+    for cls in concrete_classes():
+        assert cls.__doc__ and len(cls.__doc__) > 20, cls.__name__
+        for name, info in parameters_of(cls).items():
+            assert info.doc, f"{cls.__name__}.{name} has no doc"
+            assert info.bounds != (None, None), f"{cls.__name__}.{name} has no bounds"
+
+
+@each
+def test_builds_with_defaults_of_one_dtype(name, precision):
+    model = BUILD[name]()
+    assert {x.dtype.name for x in jax.tree.leaves(model)} <= {precision}
+    assert not any(x.weak_type for x in jax.tree.leaves(model))
+    assert evaluate(model).dtype == precision
+    assert isinstance(repr(model), str)
+
+
+@each
+def test_gradients_are_finite(name, precision):
+    model, rng = BUILD[name](), np.random.default_rng(1)
+    assert_finite(model, "defaults")
+    for i in range(20):
+        assert_finite(testing.draw(model, rng), f"random point {i}")
+    for edge, where in (("lower", lambda lo, hi: lo), ("upper", lambda lo, hi: hi)):
+        assert_finite(testing.draw(model, rng, where), f"all parameters at their {edge} bounds")
+    for i in range(10):
+        assert_finite(testing.draw(model, rng, lambda lo, hi: rng.choice([lo, hi])), f"random corner {i}")
+
+
+@each
+def test_check_grads(name, x64):
+    """Autodiff agrees with finite differences."""
+    params, rest = scalars(BUILD[name]())
+    if not jax.tree.leaves(params):
+        return
+    # a point off the defaults: several defaults lie on a kink (t_peak just after today)
+    moved = jax.tree.map(lambda x: x * 1.01, params)
+    step = jax.jit(lambda p: testing.evaluate(eqx.combine(p, rest)))
+    check_grads(step, (moved,), order=1, modes=["rev", "fwd"], rtol=2e-4, atol=2e-4, eps=1e-6)
+
+
+@each
+def test_built_in_a_batch_then_sliced_equals_built_once(name, precision):
+    model = BUILD[name]()
+    theta = dspsx.named_parameters(model)
+    if not theta:
+        return
+    other = testing.draw(model, np.random.default_rng(2))
+    batch = dspsx.stack([model, other])
+    together = evaluate_batch(batch)
+    rtol = 2e-5 if precision == "float32" else 1e-12
+    for i, one in enumerate((model, other)):
+        assert eqx.tree_equal(dspsx.take(batch, i), one)
+        expected = np.asarray(evaluate(one))
+        np.testing.assert_allclose(together[i], expected, rtol=rtol, atol=rtol * np.abs(expected).max())
+
+
+@each
+def test_one_trace_over_changed_values(name):
+    model = BUILD[name]()
+    traced = eqx.filter_jit(eqx.debug.assert_max_traces(testing.evaluate, max_traces=1))
+    traced(model)
+    traced(testing.draw(model, np.random.default_rng(3)))
+    traced(BUILD[name]())
+
+
+@each
+def test_pickle_and_serialise(name, precision):
+    model = testing.draw(BUILD[name](), np.random.default_rng(4))
+    assert eqx.tree_equal(pickle.loads(pickle.dumps(model)), model)
+    buffer = io.BytesIO()
+    eqx.tree_serialise_leaves(buffer, model)
+    buffer.seek(0)
+    assert eqx.tree_equal(eqx.tree_deserialise_leaves(buffer, BUILD[name]()), model)
+
+
+@each
+def test_partition_combine_round_trip(name, precision):
+    model = testing.draw(BUILD[name](), np.random.default_rng(5))
+    if not any(info.free for info, _ in dspsx.named_parameters(model).values()):
+        with pytest.raises(ValueError, match="no free parameter"):
+            dspsx.partition(model)
+        return
+    back = dspsx.combine(*dspsx.partition(model))
+    assert jax.tree.structure(back) == jax.tree.structure(model)
+    for key, (info, value) in dspsx.named_parameters(back).items():
+        lo, hi = info.bounds
+        span = (hi - lo) if None not in (lo, hi) else float(np.abs(value).max())
+        original = dspsx.named_parameters(model)[key][1]
+        np.testing.assert_allclose(value, original, atol=span * (3e-6 if precision == "float32" else 1e-12), rtol=0)
+
+
+def test_a_misspelt_parameter_is_a_type_error():
+    for name, build in BUILD.items():
+        if inspect.isclass(build):
+            with pytest.raises(TypeError, match="no_such_parameter"):
+                build(no_such_parameter=1.0)
+    assert isinstance(dspsx.DustLaw, abc.ABCMeta)
+    assert jnp.zeros(()).dtype == jnp.float32

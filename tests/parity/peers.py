@@ -1,0 +1,111 @@
+"""What the peers say: run by the `peer` fixture in a process of its own, numpy in, numpy out.
+
+Importing dsps switches x64 on for the whole process, which is why. Every function takes many galaxies at once.
+"""
+
+import functools
+
+import numpy as np
+
+
+def _numpy(tree):
+    import jax
+
+    return jax.tree.map(np.asarray, tree)
+
+
+@functools.cache
+def _rest_seds():
+    import jax
+    from dsps import calc_rest_sed_sfh_table_lognormal_mdf
+
+    def one(t_table, galaxy, lgmet, lg_age, flux):
+        sfr, mean, scatter, t_obs = galaxy
+        args = (t_table, sfr, mean, scatter, lgmet, lg_age, flux, t_obs)
+        return calc_rest_sed_sfh_table_lognormal_mdf(*args)._asdict()
+
+    return jax.jit(lambda t, galaxies, *grid: jax.lax.map(lambda galaxy: one(t, galaxy, *grid), galaxies))
+
+
+def dsps_rest_seds(t_table, sfr, lgmet, scatter, t_obs, ssp_lgmet, ssp_lg_age, ssp_flux):
+    """calc_rest_sed_sfh_table_lognormal_mdf of galaxies that share a table of times: sfr (gal, t), the rest (gal,)."""
+    return _numpy(_rest_seds()(t_table, (sfr, lgmet, scatter, t_obs), ssp_lgmet, ssp_lg_age, ssp_flux))
+
+
+def dsps_rest_mags(wave, seds, filter_waves, transmissions):
+    """calc_rest_mag of each SED (sed, wave) in each band (band, point): (sed, band)."""
+    import jax
+    from dsps import calc_rest_mag
+
+    per_sed = jax.jit(jax.vmap(calc_rest_mag, in_axes=(None, 0, None, None)))
+    mags = [per_sed(wave, seds, w, t) for w, t in zip(filter_waves, transmissions, strict=True)]
+    return np.stack(mags, axis=-1)
+
+
+def dsps_obs_mags(wave, seds, filter_waves, transmissions, redshifts):
+    """calc_obs_mag in dsps's own Planck15 at each redshift: magnitudes (redshift, sed, band) and the cosmology."""
+    import jax
+    from dsps import calc_obs_mag
+    from dsps.cosmology import PLANCK15
+
+    def one(sed, w, t, z):
+        return calc_obs_mag(wave, sed, w, t, z, *PLANCK15)
+
+    per_sed = jax.vmap(one, in_axes=(0, None, None, None))
+    per_z = jax.jit(jax.vmap(per_sed, in_axes=(None, None, None, 0)))
+    mags = [per_z(seds, w, t, redshifts) for w, t in zip(filter_waves, transmissions, strict=True)]
+    return np.stack(mags, axis=-1), PLANCK15._asdict()
+
+
+def diffmah_histories(params, times, lgt0):
+    """diffmah.mah_singlehalo of many halos, params {name: (halo,)}, times (halo, t): dM/dt and log10 M (halo, t)."""
+    import jax
+    from diffmah import mah_singlehalo
+    from diffmah.diffmah_kernels import DiffmahParams
+
+    return _numpy(jax.vmap(mah_singlehalo, in_axes=(0, 0, None))(DiffmahParams(**params), times, lgt0))
+
+
+def diffstar_histories(sfh_params, mah_params, times, lgt0, fb):
+    """diffstar.calc_sfh_singlegal of many galaxies, parameters {name: (gal,)}, times (gal, t): SFR (gal, t)."""
+    import jax
+    from diffmah.diffmah_kernels import DiffmahParams
+    from diffstar import calc_sfh_singlegal
+    from diffstar.defaults import DEFAULT_DIFFSTAR_PARAMS
+
+    def one(sfh, mah, t):
+        return calc_sfh_singlegal(sfh, mah, t, lgt0=lgt0, fb=fb)
+
+    kind = type(DEFAULT_DIFFSTAR_PARAMS)
+    return _numpy(jax.vmap(one)(kind(**sfh_params), DiffmahParams(**mah_params), times))
+
+
+def peer_bounds():
+    """The bounds that diffmah and diffstar give their parameters."""
+    from diffmah.diffmah_kernels import MAH_PBOUNDS
+    from diffstar.kernels.main_sequence_kernels import MS_PARAM_BOUNDS_PDICT
+    from diffstar.kernels.quenching_kernels import Q_PARAM_BOUNDS_PDICT
+
+    return MAH_PBOUNDS._asdict(), {**MS_PARAM_BOUNDS_PDICT, **Q_PARAM_BOUNDS_PDICT}
+
+
+def dsps_dust(law, wave_micron, av, bump, delta, bump_wave, bump_width, floor):
+    """A law of dsps.dust.att_curves, parameters (draw,): k, A and the transmission with a floor, (draw, wave) each.
+
+    The centre and the width of the bump are in micron. `calzetti00` ignores bump and delta.
+    """
+    import jax
+    from dsps.dust import att_curves
+
+    def one(av, bump, delta, bump_wave, bump_width, floor):
+        if law == "calzetti00":
+            k = att_curves.calzetti00_k_lambda(wave_micron)
+            attenuation = att_curves.calzetti00_att_curve(wave_micron, av)
+        else:
+            args = (bump, delta, bump_wave, bump_width)
+            k = getattr(att_curves, f"{law}_k_lambda")(wave_micron, *args)
+            curve = {"noll09": att_curves.noll09_k_att_curve, "sbl18": att_curves.sbl18_k_att_curve}[law]
+            attenuation = curve(wave_micron, av, *args)
+        return k, attenuation, att_curves._frac_transmission_from_k_lambda(k, av, floor)
+
+    return _numpy(jax.vmap(one)(av, bump, delta, bump_wave, bump_width, floor))

@@ -1,0 +1,211 @@
+"""Band magnitudes against dsps, and against plain numerical integration on a refined union of the two grids."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dspsx import Calzetti00, Cosmology, FilterSet, GalaxySEDModel, LognormalMDF, NoDust, SSPGrid, TabulatedSFH, units
+from tests.parity.peers import dsps_obs_mags, dsps_rest_mags
+
+#: dsps's Planck15: no radiation.
+DSPS_PLANCK15 = {"Om0": 0.3075, "w0": -1.0, "wa": 0.0, "h": 0.6774}
+#: dsps writes 3631 Jy at 10 pc with six digits, in Lsun/Hz; 6e-8 mag from ours.
+DSPS_AB0 = 1.13492e-13
+REDSHIFTS = (0.0, 0.1, 0.5, 1.0, 2.0, 4.0)
+TENTH_MMAG = 1e-4
+#: lgmet, tau of an exponential history that began at t_form, t_form, av: blue to red, dusty, and one long dead.
+GALAXIES = np.array(
+    [
+        [-2.0, 9.0, 0.1, 0.0],
+        [-1.7, 1.0, 0.1, 0.5],
+        [-3.2, 0.3, 0.1, 0.0],
+        [-1.4, 0.1, 0.1, 2.0],
+        [-2.3, 5.0, 1.2, 1.0],
+    ]
+)
+
+
+def make(ssp, filters, row, redshift):
+    t = jnp.linspace(0.05, 13.8, 276)
+    lgmet, tau, t_form, av = row
+    sfr = jnp.where(t > t_form, jnp.exp(-(t - t_form) / tau), 0.0)
+    cosmology = Cosmology(**DSPS_PLANCK15, Tcmb0=0.0, Neff=0.0, m_nu=0.0)
+    return GalaxySEDModel(
+        ssp=ssp,
+        sfh=TabulatedSFH(t, 10.0 * sfr),
+        metallicity=LognormalMDF(lgmet, 0.2),
+        dust=Calzetti00(av),
+        filters=filters,
+        cosmology=cosmology,
+        redshift=redshift,
+    )
+
+
+@eqx.filter_jit
+@eqx.filter_vmap(in_axes=(None, None, 0, 0))
+def predict(ssp, filters, row, redshift):
+    galaxy = make(ssp, filters, row, redshift)
+    return galaxy.rest_sed(), galaxy.magnitudes(), galaxy.rest_magnitudes(), galaxy.fluxes()
+
+
+def fine(curve, size=20001):
+    """A curve resampled to 1 A or finer; the five bands broader than 20,000 A to 1/20,000 of their width."""
+    wave = np.linspace(curve[0][0], curve[0][-1], size)
+    return wave, np.interp(wave, *curve)
+
+
+def integrate(wave, spectra, curve, redshift=0.0):
+    """Photon-counting mean of spectra (sed, wave) in a band: trapezoids on the union of both grids, refined ten times.
+
+    The spectra are zero beyond their wavelengths, and jump there.
+    """
+    wave = wave * (1.0 + redshift)
+    f, t = curve
+    union = np.union1d(wave, f)
+    union = union[(union >= f[0]) & (union <= f[-1])]
+    x = np.append((union[:-1, None] + np.diff(union)[:, None] * np.arange(10) / 10).ravel(), union[-1])
+    weight = np.interp(x, f, t) / x
+    norm = np.trapezoid(weight, x)
+    covered = (x >= wave[0]) & (x <= wave[-1])
+    x, weight = x[covered], weight[covered]
+    return np.array([np.trapezoid(weight * np.interp(x, wave, s), x) for s in spectra]) / norm
+
+
+def test_dsps(peer, x64):
+    """All embedded bands where DSPS samples them finely: absolute magnitudes, and apparent ones from z = 0.02 to 4."""
+    ssp, filters = SSPGrid.default(), FilterSet.load("*")
+    redshifts = np.array([0.02, 0.1, 0.5, 1.0, 2.0, 4.0])
+    wave = np.asarray(ssp.wave)
+    waves, transmissions = np.stack([fine(curve) for curve in filters.curves()], axis=1)
+    rows = jnp.asarray(np.repeat(GALAXIES, redshifts.size, 0))
+    sed, apparent, absolute, _ = (
+        np.asarray(x).reshape(len(GALAXIES), redshifts.size, -1)
+        for x in predict(ssp, filters, rows, jnp.tile(jnp.asarray(redshifts), len(GALAXIES)))
+    )
+    for i, z in enumerate(redshifts):
+        expected, cosmology = peer(dsps_obs_mags, wave, sed[:, i], waves, transmissions, np.array([z]))
+        assert cosmology == DSPS_PLANCK15
+        print(z, np.abs(apparent[:, i] - expected[0]).max(), np.abs(apparent[:, i] - expected[0]).max(0).argmax())
+        np.testing.assert_allclose(apparent[:, i], expected[0], rtol=0, atol=1e-3, err_msg=f"z = {z}")
+    expected = peer(dsps_rest_mags, wave, sed[:, 0], waves, transmissions)
+    print(np.abs(absolute[:, 0] - expected).max())
+    np.testing.assert_allclose(absolute[:, 0], expected, rtol=0, atol=1e-3)
+    assert abs(2.5 * np.log10(units.AB_LSUN_HZ / DSPS_AB0)) < 1e-7
+
+
+@pytest.mark.parametrize("redshift", REDSHIFTS)
+def test_direct_integration(redshift, x64):
+    """All embedded bands within 0.1 mmag, through the galaxy; every band is covered by the grid up to z = 4 and beyond."""
+    ssp, filters = SSPGrid.default(), FilterSet.load("*")
+    assert filters.uncovered(ssp.wave, redshift) == []
+    z = jnp.full(len(GALAXIES), redshift)
+    sed, apparent, absolute, fluxes = (np.asarray(x) for x in predict(ssp, filters, jnp.asarray(GALAXIES), z))
+    mean = np.stack([integrate(np.asarray(ssp.wave), sed, curve, redshift) for curve in filters.curves()], axis=1)
+    galaxy = make(ssp, filters, jnp.asarray(GALAXIES[0]), redshift)
+    distance = max(float(galaxy.cosmology.luminosity_distance(redshift)) * 1e5, 1.0)  # in 10 pc
+    maggies = mean / units.AB_LSUN_HZ * (1 + redshift) / distance**2
+    print(redshift, np.abs(-2.5 * np.log10(fluxes / maggies)).max(), maggies.min())
+    assert np.abs(-2.5 * np.log10(fluxes / maggies)).max() < TENTH_MMAG
+    assert np.abs(apparent + 2.5 * np.log10(maggies)).max() < TENTH_MMAG
+    if redshift == 0:
+        assert np.abs(absolute + 2.5 * np.log10(mean / units.AB_LSUN_HZ)).max() < TENTH_MMAG
+
+
+def emission_lines(rng):
+    """A spectrum on 4000 irregular wavelengths with 60 lines, some narrower than the filters' steps, EW up to 1000 A."""
+    wave = np.sort(np.append(10 ** rng.uniform(2.5, 5.6, 3200), rng.uniform(3000, 9000, 800)))
+    centre, sigma, ew = rng.uniform(1000, 20000, 60), 10 ** rng.uniform(0, 1.5, 60), 10 ** rng.uniform(0, 3, 60)
+    wave = np.union1d(wave, (centre[:, None] + sigma[:, None] * rng.uniform(-5, 5, (60, 40))).ravel())
+    profile = np.exp(-0.5 * ((wave[:, None] - centre) / sigma) ** 2) * ew / (np.sqrt(2 * np.pi) * sigma)
+    return wave, (wave / 5500.0) ** 0.5 * (1 + profile.sum(1)) * 10 ** rng.normal(0, 0.05, wave.size)
+
+
+@pytest.mark.parametrize("redshift", REDSHIFTS)
+def test_emission_lines(redshift, x64):
+    """Narrow lines on a random grid, in all bands that the spectrum covers."""
+    filters = FilterSet.load("*")
+    wave, spectrum = emission_lines(np.random.default_rng(3))
+    ours = np.asarray(eqx.filter_jit(FilterSet.band_average)(filters, jnp.asarray(wave), jnp.asarray(spectrum), redshift))
+    missed = filters.uncovered(wave, redshift)
+    assert len(missed) < 5
+    for name, curve, value in zip(filters.names, filters.curves(), ours, strict=True):
+        if name not in missed:
+            expected = integrate(wave, spectrum[None], curve, redshift)[0]
+            assert abs(2.5 * np.log10(value / expected)) < TENTH_MMAG, name
+
+
+def contrived(rng, wave):
+    """Bands that are hard on a spectrum's grid, by name."""
+    i = wave.size // 2
+    inside = lambda a, b, n: np.sort(rng.uniform(a, b, n))  # noqa: E731
+    lo, hi = wave[0], wave[-1]
+    step = wave[i + 1] - wave[i]
+    waves = {
+        "on the spectrum's points": wave[i - 20 : i + 20],
+        "every third point": wave[i - 30 : i + 30 : 3],
+        "some points in common": np.union1d(wave[i - 20 : i + 20 : 2], inside(wave[i - 20], wave[i + 20], 15)),
+        "within one step": wave[i] + step * np.array([0.31, 0.312, 0.317, 0.32]),
+        "within one step, from its start": wave[i] + step * np.array([0.0, 0.1, 0.3]),
+        "within one step, to its end": wave[i] + step * np.array([0.6, 0.8, 1.0]),
+        "exactly one step": wave[i : i + 2],
+        "two points": np.array([wave[i - 10] + 0.3 * step, wave[i + 13]]),
+        "much finer": np.linspace(wave[i - 4] + 0.1, wave[i + 5] - 0.1, 3000),
+        "much coarser": np.linspace(lo + 1.3, hi - 1.7, 5),
+        "partly bluer than the spectrum": inside(0.6 * lo, 1.5 * lo, 40),
+        "partly redder than the spectrum": inside(0.8 * hi, 1.3 * hi, 40),
+        "from its first point": np.append(lo, inside(lo, 2 * lo, 10)),
+        "to its last point": np.append(inside(0.7 * hi, hi, 10), hi),
+        "wider than the spectrum": np.array([0.5 * lo, 0.9 * lo, np.sqrt(lo * hi), 1.2 * hi, 1.5 * hi]),
+    }
+    return {name: (w, rng.uniform(0.2, 300.0, w.size)) for name, w in waves.items()}  # steps at both ends
+
+
+@pytest.mark.parametrize("spectral_grid", ["regular", "random"])
+def test_contrived_bands(spectral_grid, x64):
+    """Coinciding points, bands within one step of the spectrum, bands that it covers in part (it is zero beyond)."""
+    rng = np.random.default_rng(11)
+    wave = np.linspace(2000.0, 9000.0, 701)
+    if spectral_grid == "random":
+        wave = np.sort(rng.uniform(2000.0, 9000.0, 701))
+    spectrum = rng.uniform(0.2, 1.0, wave.size)
+    curves = contrived(rng, wave)
+    filters = FilterSet.from_arrays(list(curves), *zip(*curves.values(), strict=True))
+    ours = np.asarray(eqx.filter_jit(FilterSet.band_average)(filters, jnp.asarray(wave), jnp.asarray(spectrum)))
+    for name, curve, value in zip(filters.names, filters.curves(), ours, strict=True):
+        expected = integrate(wave, spectrum[None], curve)[0]
+        dev=abs(2.5 * np.log10(value / expected))
+        print(spectral_grid, name, dev)
+        assert dev < TENTH_MMAG, name
+
+
+def test_contrived_bands_outside(x64):
+    """A band beyond the spectrum has no flux, not even where the two only touch."""
+    wave = np.linspace(2000.0, 9000.0, 701)
+    waves = [np.array([1000.0, 1500.0]), np.array([1000.0, 2000.0]), np.array([9000.0, 9500.0]), np.array([1e4, 2e4])]
+    filters = FilterSet.from_arrays(list("abcd"), waves, [np.ones(2)] * 4)
+    np.testing.assert_array_equal(filters.band_average(jnp.asarray(wave), jnp.ones(wave.size)), np.zeros(4))
+
+
+def difference(f, z, step):
+    """Central difference of fourth order."""
+    return (8 * (f(z + step) - f(z - step)) - (f(z + 2 * step) - f(z - 2 * step))) / (12 * step)
+
+
+@pytest.mark.parametrize("redshift", REDSHIFTS)
+def test_gradient_in_redshift(redshift, x64):
+    """d flux / dz of all embedded bands, and of the contrived ones where points coincide exactly (at z = 0)."""
+    rng = np.random.default_rng(5)
+    wave, spectrum = emission_lines(rng)
+    contrived_curves = contrived(rng, wave)
+    filters = FilterSet.load("*") + FilterSet.from_arrays(
+        list(contrived_curves), *zip(*contrived_curves.values(), strict=True)
+    )
+    wave, spectrum = jnp.asarray(wave), jnp.asarray(spectrum)
+    flux = eqx.filter_jit(lambda filters, z: filters.band_average(wave, spectrum, z))
+    slope = eqx.filter_jit(lambda filters, z: jax.jvp(lambda z: filters.band_average(wave, spectrum, z), (z,), (1.0,)))
+    value, gradient = (np.asarray(x) for x in slope(filters, jnp.asarray(redshift)))
+    expected = difference(lambda z: np.asarray(flux(filters, jnp.asarray(z))), redshift, 1e-7 * (1 + redshift))
+    scale = np.maximum(np.abs(value) / (1 + redshift), np.abs(expected))
+    print(redshift, (np.abs(gradient - expected)/scale).max(), np.array(filters.names)[(np.abs(gradient - expected)/scale).argmax()])

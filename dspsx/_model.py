@@ -210,13 +210,14 @@ class _Mark:
         self.info, self.chosen = info, chosen
 
 
-def partition(model: M, where: Callable[[M], Any] | None = None) -> tuple[M, M]:
+def partition(model: M, where: Callable[[M], Any] | None = None, *, physical: bool = False) -> tuple[M, M]:
     """Split a model into the parameters to fit, on the whole real line, and everything else.
 
     `theta, rest = partition(model)` takes every free parameter; `where=lambda g: (g.sfh, g.dust.av)` only the free
     parameters of those components, and parameters named one by one whether free or not. Each value x of theta is
     mapped from its bounds (lo, hi) to u in (-inf, inf): a logit between two bounds, an inverse softplus above one.
-    `combine(theta, rest)` gives the model back; a value exactly on a bound comes back 1e-6 of the range inside.
+    `combine(theta, rest)` gives the model back; a value exactly on a bound comes back 1e-6 of the range inside. With
+    `physical=True` theta keeps physical units (for gradients to look at); give it to `combine` too.
 
     Raises ValueError if a value is NaN or out of bounds, or nothing is chosen; TypeError if data are chosen.
     """
@@ -224,7 +225,7 @@ def partition(model: M, where: Callable[[M], Any] | None = None) -> tuple[M, M]:
         lambda info: _Mark(info, where is None and isinstance(info, Parameter) and info.free), infos(model)
     )
     if where is not None:
-        marks = eqx.tree_at(where, marks, replace_fn=_choose, is_leaf=lambda x: x is None)
+        marks = eqx.tree_at(where, marks, replace_fn=_choose, is_leaf=_is_none)
     mask = jax.tree.map(lambda mark: mark.chosen, marks)
     if not any(jax.tree.leaves(mask)):
         raise ValueError("partition: no free parameter was chosen. Name parameters, or components that have free ones.")
@@ -232,6 +233,8 @@ def partition(model: M, where: Callable[[M], Any] | None = None) -> tuple[M, M]:
     for name, (info, value) in named_parameters(chosen).items():
         if is_concrete(value):
             _check_value(f"{type(model).__name__}.{name}", info, value)
+    if physical:
+        return chosen, rest
     theta = jax.tree.map(lambda x, mark: to_unbounded(x, *mark.info.bounds), chosen, _where_not_none(marks, chosen))
     return theta, rest
 
@@ -248,14 +251,16 @@ def _where_not_none(tree: Any, like: Any) -> Any:
     return jax.tree.map(lambda t, x: None if x is None else t, tree, like, is_leaf=lambda x: isinstance(x, _Mark))
 
 
-def combine(theta: M, rest: M) -> M:
+def combine(theta: M, rest: M, *, physical: bool = False) -> M:
     """The model again, from the two halves that `partition` made; differentiable in both."""
     full = eqx.combine(theta, rest)
+    if physical:
+        return full
 
-    def physical(info, u, x):
+    def bounded(info, u, x):
         return x if u is None else to_bounded(u, *info.bounds)
 
-    return jax.tree.map(physical, infos(full), theta, full)
+    return jax.tree.map(bounded, infos(full), theta, full)
 
 
 def stack(models: Sequence[M]) -> M:
@@ -292,20 +297,34 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def batch_axes(model: M, shared: Callable[[M], Any] | None = None) -> M:
-    """The axes of a batch of `model`: 0 at each parameter, None at data; for `in_axes` and `out_axes` of a vmap.
+    """The axes of a batch, for `in_axes` and `out_axes` of a vmap: 0 at each batched parameter, None elsewhere.
 
-    `shared=lambda g: g.cosmology` leaves out components that all galaxies have in common.
+    Of one galaxy it gives the axes of a batch of such galaxies, all parameters batched but those of the components that
+    `shared=lambda g: g.cosmology` leaves out; of a batch, its own axes.
     """
-    axes = jax.tree.map(lambda info: 0 if isinstance(info, Parameter) else None, infos(model))
+    kinds = infos(model)
+    is_batch = any(_is_batched(info, x) for info, x in zip(jax.tree.leaves(kinds), jax.tree.leaves(model), strict=True))
+
+    def axis(info, x):
+        return 0 if isinstance(info, Parameter) and (info is FOREIGN or not is_batch or _is_batched(info, x)) else None
+
+    axes = jax.tree.map(axis, kinds, model)
     if shared is None:
         return axes
-    is_leaf = lambda x: x is None  # noqa: E731
-    return eqx.tree_at(shared, axes, replace_fn=lambda node: jax.tree.map(lambda _: None, node), is_leaf=is_leaf)
+    return eqx.tree_at(shared, axes, replace_fn=lambda node: jax.tree.map(lambda _: None, node), is_leaf=_is_none)
+
+
+def _is_batched(info: Parameter | str, x: Any) -> bool:
+    return isinstance(info, Parameter) and info is not FOREIGN and np.ndim(x) > info.ndim
+
+
+def _is_none(x: Any) -> bool:
+    return x is None
 
 
 def take(batch: M, index: Any) -> M:
-    """The galaxy (an integer) or the smaller batch (a slice, an array) at `index` of a stacked model."""
-    return jax.tree.map(lambda info, x: x[index] if isinstance(info, Parameter) else x, infos(batch), batch)
+    """The galaxy (an integer) or the smaller batch (a slice, an array) at `index` of a batch."""
+    return jax.tree.map(lambda axis, x: x if axis is None else x[index], batch_axes(batch), batch, is_leaf=_is_none)
 
 
 def replace(model: M, where: Callable[[M], Any], value: Any) -> M:

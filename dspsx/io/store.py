@@ -18,7 +18,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import keystr, tree_flatten_with_path, tree_unflatten
+from jax.tree_util import keystr, tree_leaves_with_path, tree_map_with_path
 
 from dspsx._files import open_hdf5, write_hdf5
 from dspsx._model import AbstractModel, _is_inexact, is_concrete, parameters_of
@@ -62,24 +62,20 @@ def load(path: str | os.PathLike, ssp: SSPGrid | None = None, like: AbstractMode
     **Arguments:** `ssp` the SSP grid, for a model on another than the default one (it must be the same, by its digest);
     `like` a model of the same structure, for one that holds modules which are not ours.
 
-    Raises FileNotFoundError, or ValueError saying what is wrong: not a model file, a truncated or damaged one, one of a
-    newer dspsx, an unknown class, a field that the class does not have, a missing or a different SSP grid.
-    A field that the file lacks, with a default in the class, takes it, with a warning.
+    A field that the file lacks takes the default of its class, with a warning. Raises FileNotFoundError, or ValueError
+    saying what is wrong with the file, its classes and their fields, the SSP grid or `like`.
     """
     if ssp is not None and not isinstance(ssp, SSPGrid):
         raise TypeError(f"load: ssp must be an SSPGrid; got {type(ssp).__name__}.")
     what = f"load: {os.fspath(path)!r}"
     with open_hdf5(path, "load") as file:
-        if file.attrs.get("format") != _FORMAT:
-            hint = " It looks like an SSP grid: SSPGrid.from_hdf5 reads those." if "ssp_flux" in file else ""
-            raise ValueError(f"{what} is HDF5, but not a model that dspsx.save wrote.{hint}")
         try:
+            if file.attrs.get("format") != _FORMAT:
+                hint = " It looks like an SSP grid: SSPGrid.from_hdf5 reads those." if "ssp_flux" in file else ""
+                raise ValueError(f"{what} is HDF5, but not a model that dspsx.save wrote.{hint}")
             version, writer = int(file.attrs["format_version"]), file.attrs["dspsx"]
             if version > _VERSION:
-                raise ValueError(
-                    f"{what} was written by dspsx {writer} in format {version}; this one reads formats up to {_VERSION}. "
-                    "Upgrade dspsx."
-                )
+                raise ValueError(f"{what} was written by a newer dspsx ({writer}, format {version}): upgrade dspsx.")
             reader = _Reader(f"{what} (of dspsx {writer})", file["arrays"], ssp, [])
             node = json.loads(file["structure"].asstr()[()])
             model = reader.read(node, node.get("class", "SSPGrid"), like)
@@ -91,28 +87,25 @@ def load(path: str | os.PathLike, ssp: SSPGrid | None = None, like: AbstractMode
 
 
 def _describe(x: Any, where: str, arrays: dict[str, np.ndarray], static: bool = False) -> Any:
-    """What JSON says of x, whose arrays are added to `arrays`; a tuple is a JSON array, all else that is not plain a
-    JSON object."""
+    """What JSON says of x, whose arrays are added to `arrays`: a tuple is a JSON array, what is not plain an object."""
     if x is None or type(x) in (str, int, float, bool):
         return x
     if type(x) in (tuple, list):
         items = [_describe(y, f"{where}[{i}]", arrays, static) for i, y in enumerate(x)]
         return items if type(x) is tuple else {"list": items}
     if static:
-        raise TypeError(
-            f"save: {where} is a {type(x).__name__}; of static fields only str, int, float, bool, None, and tuples or "
-            "lists of them, can be saved."
-        )
+        allowed = "str, int, float, bool, None, and tuples or lists of them"
+        raise TypeError(f"save: {where}, static, is a {type(x).__name__}; only {allowed} can be saved.")
     if type(x) is dict:
         keys = [_describe(key, f"a key of {where}", arrays, static=True) for key in x]
         return {"dict": keys, "values": [_describe(y, f"{where}[{key!r}]", arrays) for key, y in x.items()]}
     if isinstance(x, AbstractModel):
         return _describe_model(x, where, arrays)
-    if isinstance(x, jax.Array | np.ndarray) and not jnp.issubdtype(x.dtype, jax.dtypes.extended):
+    if _is_inexact(x) or (isinstance(x, jax.Array | np.ndarray) and not jnp.issubdtype(x.dtype, jax.dtypes.extended)):
         # HDF5 does not know bfloat16 and its kin
         array = np.asarray(x, np.float32) if x.dtype.kind == "V" and _is_inexact(x) else np.asarray(x)
         if array.dtype.kind not in "biufc":
-            raise TypeError(f"save: {where} is an array of {array.dtype}; only arrays of numbers can be saved.")
+            raise TypeError(f"save: {where} is a {type(x).__name__} of {x.dtype}; only arrays of numbers can be saved.")
         arrays[where] = array
         return {"array": where, "numpy": isinstance(x, np.ndarray)}
     parts = {key: _describe(leaf, where + key, arrays) for key, leaf in _parts(x).items()}
@@ -122,29 +115,20 @@ def _describe(x: Any, where: str, arrays: dict[str, np.ndarray], static: bool = 
 def _describe_model(x: AbstractModel, where: str, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     for name in (*parameters_of(type(x)), *_NEEDED.get(type(x), ())):
         if not isinstance(getattr(x, name), jax.Array | np.ndarray):
-            raise TypeError(
-                f"save: {where}.{name} is a {type(getattr(x, name)).__name__}, not an array. Save a whole model, not a "
-                "half of dspsx.partition or a tree of another kind: dspsx.combine(theta, rest)."
-            )
+            kind = type(getattr(x, name)).__name__
+            raise TypeError(f"save: {where}.{name} is a {kind}, no array. Save a whole model: combine(theta, rest).")
+    static = {f.name: f.metadata.get("static", False) for f in dataclasses.fields(x)}
+    names = ["provenance"] if isinstance(x, SSPGrid) else static
+    fields = {name: _describe(getattr(x, name), f"{where}.{name}", arrays, static[name]) for name in names}
     if isinstance(x, SSPGrid):
-        provenance = _describe(x.provenance, f"{where}.provenance", arrays, static=True)
-        return {"ssp": x.digest(), "shape": x.flux.shape, "provenance": provenance}
-    fields = {
-        f.name: _describe(getattr(x, f.name), f"{where}.{f.name}", arrays, static=f.metadata.get("static", False))
-        for f in dataclasses.fields(x)
-    }
+        return {"ssp": x.digest(), "shape": x.flux.shape} | fields
     digest = {"digest": x.digest()} if isinstance(x, FilterSet) else {}
     return {"class": type(x).__qualname__, "module": type(x).__module__, "fields": fields} | digest
 
 
-def _is_model(x: Any) -> bool:
-    return isinstance(x, AbstractModel)
-
-
 def _parts(x: Any) -> dict[str, Any]:
-    """What is saved of a foreign object: its arrays of floats (and the models in it), by path."""
-    leaves, _ = tree_flatten_with_path(x, is_leaf=_is_model)
-    return {keystr(path): leaf for path, leaf in leaves if _is_model(leaf) or _is_inexact(leaf)}
+    """What is saved of an object that is not ours: its arrays of floats, by path."""
+    return {keystr(path): leaf for path, leaf in tree_leaves_with_path(x) if _is_inexact(leaf)}
 
 
 def _build(cls: type, values: dict[str, Any]) -> Any:
@@ -169,15 +153,16 @@ class _Reader:
     def read(self, node: Any, where: str, like: Any) -> Any:
         """What a node of the structure says. `like` is what the caller's model has in its place, or None."""
         if isinstance(node, list):
-            return tuple(self.read(y, f"{where}[{i}]", _item(like, i)) for i, y in enumerate(node))
+            likes = dict(enumerate(like)) if isinstance(like, tuple | list) else {}
+            return tuple(self.read(y, f"{where}[{i}]", likes.get(i)) for i, y in enumerate(node))
         if not isinstance(node, dict):
             return node
         if "list" in node:
             return list(self.read(node["list"], where, like))
         if "dict" in node:
-            keys = self.read(node["dict"], where, None)
-            pairs = zip(keys, node["values"], strict=True)
-            return {key: self.read(y, f"{where}[{key!r}]", _item(like, key)) for key, y in pairs}
+            pairs = zip(self.read(node["dict"], where, None), node["values"], strict=True)
+            likes = like if isinstance(like, dict) else {}
+            return {key: self.read(y, f"{where}[{key!r}]", likes.get(key)) for key, y in pairs}
         if "array" in node:
             array = np.asarray(self.arrays[node["array"]][()])
             kind = {"f": float, "c": complex}.get(array.dtype.kind)
@@ -199,8 +184,7 @@ class _Reader:
             static = fields[key].metadata.get("static", False)
             dynamic = isinstance(stored[key], dict) and "list" not in stored[key]
             if (static and dynamic) or (key in parameters and not eqx.is_inexact_array(x)):
-                kind = "static" if static else "a parameter"
-                raise ValueError(f"{self.what}: {where}.{key} is {kind} in {cls.__name__} here, but not in the file.")
+                raise ValueError(f"{self.what}: {where}.{key} is another kind of field in {cls.__name__} here.")
         batch = [x.shape[: x.ndim - parameters[key].ndim] for key, x in values.items() if key in parameters]
         for key in [key for key in fields if key not in stored]:
             x = values[key] = self.default(fields[key], f"the field {key} of {where} ({cls.__name__})")
@@ -208,8 +192,9 @@ class _Reader:
                 values[key] = jnp.broadcast_to(x, max(batch, key=len, default=()) + x.shape)
         if cls is FilterSet:  # by the arrays as they are in the file: in float32 points may merge
             curves = {key: self.arrays[stored[key]["array"]][()] for key in _NEEDED[FilterSet]}
-            if _build(cls, values | curves).digest() != node["digest"]:
-                raise ValueError(f"{self.what}: the filters at {where} are damaged or altered: wrong SHA-256.")
+            if (digest := _build(cls, values | curves).digest()) != node["digest"]:
+                shas = f"SHA-256 {digest[:12]}, not {node['digest'][:12]}"
+                raise ValueError(f"{self.what}: the filters at {where} are damaged or altered: {shas}.")
         return _build(cls, values)
 
     def default(self, field: dataclasses.Field, name: str) -> Any:
@@ -256,17 +241,9 @@ class _Reader:
         stored, wanted, new = node["parts"], _parts(like), {}
         if differ := ", ".join(sorted(stored.keys() ^ wanted.keys())):
             raise ValueError(f"{self.what}: {where} is built differently in like=: only one of them has {differ}.")
-        for key, part in stored.items():
-            x, old = self.read(part, where + key, wanted[key]), wanted[key]
-            if not _is_model(x) and x.shape != old.shape:
+        for key, old in wanted.items():
+            x = self.read(stored[key], where, None)
+            if x.shape != old.shape:
                 raise ValueError(f"{self.what}: {where}{key} has shape {x.shape}, in like= it has {old.shape}.")
-            new[key] = x if _is_model(x) else x.astype(old.dtype)
-        leaves, treedef = tree_flatten_with_path(like, is_leaf=_is_model)
-        return tree_unflatten(treedef, [new.get(keystr(path), leaf) for path, leaf in leaves])
-
-
-def _item(like: Any, key: Any) -> Any:
-    try:
-        return like[key]
-    except (TypeError, KeyError, IndexError):
-        return None
+            new[key] = x.astype(old.dtype)
+        return tree_map_with_path(lambda path, x: new.get(keystr(path), x), like)

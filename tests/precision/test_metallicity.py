@@ -63,7 +63,7 @@ def test_weights_are_the_integrals_against_hat_functions(name, x64):
         z, probability = oracle.metallicity_nodes(m, s, 2000)
         truth[i] = probability @ oracle.interpolate(z, grid, np.eye(grid.size))
     # the softening of 1e-4 dex shows where the distribution straddles a point of the grid
-    assert np.abs(w - truth).max() < 3e-4
+    assert np.abs(w - truth).max() * np.diff(grid).min() < 1e-4
     wide = scatter >= 0.01
     assert np.abs(w - truth)[wide].max() < 1e-5
 
@@ -76,10 +76,12 @@ def test_gradient_never_vanishes(name, precision):
     forward = np.asarray(jnp.stack(jacobians(*arrays(grid, mean, scatter))), float)
     backward = np.asarray(jnp.stack(reverse(*arrays(grid, mean, scatter))), float)
     assert np.isfinite(forward).all() and np.isfinite(backward).all()
-    by_mean = np.abs(forward[0]).max(-1)[inside]
-    print(f"\n{name}, {precision}: largest |d w / d lgmet| is {by_mean.min():.3g} at least, over {inside.sum()} cases")
-    # half that of an undisturbed hat function of the widest cell, which is also what is left at an end of the grid
-    assert by_mean.min() > 0.2 / np.diff(grid).max()
+    for jacobian in (forward, backward):
+        # the mean metallicity of the stars moves by the share of them that lies inside the grid: half at its ends
+        of_mean = (jacobian[0] @ grid)[inside]
+        assert of_mean.min() > 0.45
+        assert of_mean.max() < 1.005
+    print(f"\n{name}, {precision}: d <lgmet> / d lgmet from {of_mean.min():.3f} to {of_mean.max():.5f}, {inside.sum()} cases")
 
 
 @every_grid
@@ -94,4 +96,4 @@ def test_float32_gradients(name):
     error = np.abs(result[True] - result[False]) * np.diff(grid).min()
     worst = [error[k].max() for k in range(2)]
     print(f"\n{name}: float32 d w/d lgmet off by {worst[0]:.2g}, d w/d scatter by {worst[1]:.2g} per narrowest cell")
-    assert max(worst) < 1e-4
+    assert max(worst) < 5e-4

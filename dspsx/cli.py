@@ -1,0 +1,149 @@
+"""The command `dspsx`."""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of the command line."""
+    from dspsx import __version__
+
+    parser = argparse.ArgumentParser(prog="dspsx", description="Differentiable stellar population synthesis.")
+    parser.add_argument("--version", action="version", version=f"dspsx {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True)
+    demo = commands.add_parser("demo", help="a galaxy, ten thousand galaxies and a fit of a real one, in a minute")
+    demo.add_argument("--out", default="dspsx_demo.png", help="the figure to write (default: %(default)s)")
+    demo.add_argument("--galaxies", type=int, default=10_000, help="size of the population (default: %(default)s)")
+    show = commands.add_parser("show", help="print the summary of a saved model")
+    show.add_argument("file")
+    commands.add_parser("filters", help="list the embedded filters")
+    commands.add_parser("ssp", help="what the embedded SSP grid is, and what it says about itself")
+    options = parser.parse_args(argv)
+    return {"demo": _demo, "show": _show, "filters": _filters, "ssp": _ssp}[options.command](options)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    began = time.perf_counter()
+    if options.galaxies < 1:
+        print("dspsx demo: --galaxies must be at least 1.", file=sys.stderr)
+        return 2
+    import numpy as np
+
+    from dspsx import demo, plot, summary
+
+    plt = plot.pyplot()  # before the work, so that a missing extra is told at once
+
+    _title("1. A galaxy, from its halo up")
+    galaxy = demo.galaxy_from_halo()
+    summary(galaxy)
+    print(
+        f"\nmass formed {float(galaxy.mass_formed()):.3g} Msun, SFR over 100 Myr {float(galaxy.sfr(0.1)):.3g} Msun/yr"
+    )
+    print(f"\nAB magnitudes at z = {float(galaxy.redshift):g} and their gradients, d mag / d parameter:")
+    bands = [name.removeprefix("lsst_") for name in galaxy.filters.names]
+    magnitudes = [f"{float(m):.3f}" for m in galaxy.magnitudes()]
+    _table([["", "unit", *bands], ["AB magnitude", "mag", *magnitudes], *demo.gradient_table(galaxy)])
+
+    _title(f"2. {options.galaxies:,} halos to colours")
+    batch = demo.halo_population(options.galaxies)
+    chunk = min(500, options.galaxies)
+    colours, lg_ssfr, seconds = demo.population_colours(batch, options.galaxies, chunk, _progress("halos"))
+    rate = options.galaxies / seconds
+    print(
+        f"{rate:,.0f} galaxies a second ({1e6 / rate:.0f} microseconds each: full spectra of 1229 wavelengths, six bands)"
+    )
+
+    _title(f"3. A real galaxy: the {demo.HOST_NAME}, z = {demo.HOST_REDSHIFT}")
+    print("photometry and published values: Gordon et al. 2023, ApJ 954, 80 (Prospector: photometry and spectrum,")
+    print(
+        "non-parametric history); here: the photometry alone, delayed tau, and the mass-metallicity relation as a prior"
+    )
+    fit = demo.fit_host(steps=600, starts=16, progress=_progress("optax"))
+    rows = [["", "dspsx, delayed tau", "published"]]
+    for key, published in demo.HOST_PUBLISHED.items():
+        value, error = fit.derived[key]
+        rows.append([key, f"{value:.2f} +- {error:.2f}", published])
+    _table(rows)
+    print(
+        f"chi squared {fit.chi2:.1f} for {fit.flux.size} bands ({demo.ERROR_FLOOR:.0%} added to the errors), 5 parameters"
+    )
+
+    figure = plt.figure(figsize=(13, 7.4), layout="constrained")
+    grid = figure.add_gridspec(4, 2, width_ratios=(1.35, 1))
+    column = grid[:, 0].subgridspec(2, 1, height_ratios=(4, 1), hspace=0.0)
+    axes, residuals = figure.add_subplot(column[0]), figure.add_subplot(column[1])
+    plot.sed(axes, residuals, fit.galaxy, fit.flux, fit.error)
+    axes.set_title(f"{demo.HOST_NAME}, z = {demo.HOST_REDSHIFT}: photometry fitted with optax", fontsize=11)
+    axes = figure.add_subplot(grid[:2, 1])
+    plot.history(axes, galaxy)
+    axes.set_title("a galaxy and its halo (diffmah, diffstar)", fontsize=11)
+    axes = figure.add_subplot(grid[2:, 1])
+    pairs = (("lsst_r", "lsst_z"), ("lsst_g", "lsst_r"))
+    ssfr = np.clip(lg_ssfr, -12.5, -9)
+    plot.colour_colour(figure, axes, batch.filters.names, colours, pairs, ssfr, r"$\log_{10}$ sSFR [yr$^{-1}$]")
+    axes.set_title(f"{options.galaxies:,} halos at z = 0.5, as LSST sees them", fontsize=11)
+    figure.savefig(options.out, dpi=150)
+    print(f"\nfigure: {options.out}\ndone in {time.perf_counter() - began:.0f} s")
+    return 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    from dspsx import load, summary
+
+    try:
+        summary(load(options.file))
+    except (ValueError, FileNotFoundError) as error:
+        print(f"dspsx show: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _filters(options: argparse.Namespace) -> int:
+    from dspsx import FilterSet
+
+    filters = FilterSet.load("*")
+    _table(
+        [
+            ["filter", "pivot / A"],
+            *([n, f"{p:.1f}"] for n, p in zip(filters.names, filters.pivot_wavelengths(), strict=True)),
+        ]
+    )
+    return 0
+
+
+def _ssp(options: argparse.Namespace) -> int:
+    from dspsx import SSPGrid
+
+    grid = SSPGrid.default()
+    _table([[key, value] for key, value in grid.provenance])
+    print("\n" + "\n".join(grid.diagnose()))
+    return 0
+
+
+def _title(text: str) -> None:
+    print(f"\n{text}\n{'=' * len(text)}", flush=True)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        first, *others = (
+            cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        print("  ".join([first, *others]).rstrip())
+
+
+def _progress(label: str) -> Callable[[Any], Any]:
+    """A progress bar if tqdm is there, and nothing if not."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return lambda items: items
+    return lambda items: tqdm(items, desc=label, leave=True, ncols=90)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -5,12 +5,13 @@ import os
 import pathlib
 import tempfile
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import h5py
 
 
 @contextlib.contextmanager
-def open_hdf5(path: str | os.PathLike, what: str, required: Sequence[str] = ()) -> Iterator[h5py.File]:
+def open_hdf5(path: str | os.PathLike, what: str, required: Sequence[str] = ()) -> Iterator[Any]:
     """Open an HDF5 file for reading, or say what is wrong with it.
 
     Raises FileNotFoundError, or ValueError for a file that is not HDF5, is truncated, or lacks a `required` dataset.

@@ -10,19 +10,23 @@ import dataclasses
 import functools
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from dspsx._numerics import to_bounded, to_unbounded
 
-Scalar = Float[Array, ""]
-#: What a method takes where a number is meant.
-Number = Float[Array, ""] | float | int
+if TYPE_CHECKING:  # a checker does not see that fields convert what they are given
+    Scalar = Number = Any
+else:
+    Scalar = Float[Array, ""]
+    #: What a method takes where a number is meant.
+    Number = Float[Array, ""] | float | int
 M = TypeVar("M")
 _KEY = "dspsx"
 
@@ -80,7 +84,7 @@ def data(default: Any = dataclasses.MISSING, *, doc: str = "", convert: bool = T
 
 def is_concrete(x: Any) -> bool:
     """Whether the value of an array can be looked at now (it is not being traced)."""
-    return not isinstance(x, jax.core.Tracer)
+    return not isinstance(x, Tracer)
 
 
 class AbstractModel(eqx.Module):
@@ -91,8 +95,8 @@ class AbstractModel(eqx.Module):
             _check_parameter(type(self).__name__, name, info, getattr(self, name))
 
     def __repr__(self) -> str:
-        if hasattr(self, "brief"):
-            return self.brief()
+        if (brief := getattr(self, "brief", None)) is not None:
+            return brief()
         return eqx.tree_pformat(jax.tree.map(_readable, self, is_leaf=lambda x: hasattr(x, "brief")), width=110)
 
 

@@ -55,7 +55,8 @@ def to_unbounded(x: Float[Array, "*shape"], lo: float | None, hi: float | None) 
         return jnp.log(y) - jnp.log1p(-y)
     if lo is None and hi is None:
         return x
-    y = jnp.maximum(x - lo if lo is not None else hi - x, EDGE)
+    inside = x - lo if lo is not None else hi - x  # pyright: ignore[reportOptionalOperand]
+    y = jnp.maximum(inside, EDGE)
     return y + jnp.log(-jnp.expm1(-y))
 
 

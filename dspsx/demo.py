@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
 
 from dspsx._model import batch_axes, combine, named_parameters, partition, take
 from dspsx.cosmology import Cosmology
@@ -155,7 +156,8 @@ def fit_host(steps: int, starts: int, progress: Callable) -> Fit:
         # half of chi squared, minus the log of priors: uniform between the bounds (in theta: logistic), times a Gaussian
         uniform = sum(jnp.sum(jax.nn.log_sigmoid(u) + jax.nn.log_sigmoid(-u)) for u in jax.tree.leaves(theta))
         mean, width = LGMET_PRIOR
-        gaussian = -0.5 * ((combine(theta, rest).metallicity.lgmet - mean) / width) ** 2
+        galaxy: Any = combine(theta, rest)
+        gaussian = -0.5 * ((galaxy.metallicity.lgmet - mean) / width) ** 2
         return 0.5 * jnp.sum(residuals(theta, rest) ** 2) - uniform - gaussian
 
     optimiser = optax.adam(optax.cosine_decay_schedule(0.15, steps))
@@ -186,7 +188,7 @@ def fit_host(steps: int, starts: int, progress: Callable) -> Fit:
     return Fit(galaxy, flux, error, chi2, _derived(loss, best, rest))
 
 
-def derived_quantities(g: GalaxySEDModel) -> dict[str, Any]:
+def derived_quantities(g: Any) -> dict[str, Any]:
     """What the published fit reports, of our model."""
     t_obs = g.t_obs
     return {
@@ -200,7 +202,7 @@ def derived_quantities(g: GalaxySEDModel) -> dict[str, Any]:
 
 def _derived(loss, theta, rest) -> dict[str, tuple[float, float]]:
     """Each quantity with its error by linear propagation of the inverse curvature of the loss."""
-    flat, unravel = jax.flatten_util.ravel_pytree(theta)
+    flat, unravel = ravel_pytree(theta)
 
     @eqx.filter_jit
     def propagate(flat, rest):

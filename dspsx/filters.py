@@ -22,7 +22,7 @@ from dspsx._numerics import gauss_legendre
 
 _EMBEDDED_FILE = "filters.h5"
 #: Gauss-Legendre nodes per interval, where the integrand is a product of two straight lines over lambda.
-_ORDER = 2
+_ORDER = 3
 #: A band is told as not covered when more than this share of it lies outside the spectrum.
 _UNCOVERED = 1e-3
 
@@ -36,20 +36,21 @@ class FilterSet(AbstractModel):
     Curve and spectrum are both piecewise linear, and their product is integrated on the union of their points, at any
     redshift, with its gradient. The scale of a transmission does not matter; it may exceed one.
 
-    **Fields:** `names` of the bands; `wave`, `transmission` (band, point): the curves, padded at their end.
-    Make one with `load`, `from_arrays`, `from_files`, `from_speclite` or `from_sedpy`; join two with `+`.
+    **Fields:** `names` of the bands and `sizes`, the number of points of each; `wave`, `transmission` (point,): the curves,
+    one after the other. Make one with `load`, `from_arrays`, `from_files`, `from_speclite` or `from_sedpy`; join two with `+`.
     """
 
     names: tuple[str, ...] = eqx.field(static=True)
-    wave: Float[Array, "band point"] = data()
-    transmission: Float[Array, "band point"] = data()
+    sizes: tuple[int, ...] = eqx.field(static=True)
+    wave: Float[Array, " point"] = data()
+    transmission: Float[Array, " point"] = data()
 
     def __check_init__(self):
-        shape = (len(self.names), self.wave.shape[-1])
-        if self.wave.shape != shape or self.transmission.shape != shape:
+        shape = (sum(self.sizes),)
+        if len(self.names) != len(self.sizes) or self.wave.shape != shape or self.transmission.shape != shape:
             raise ValueError(
-                f"FilterSet: {len(self.names)} names, but wave {self.wave.shape} and transmission "
-                f"{self.transmission.shape}. Use FilterSet.from_arrays for curves of different lengths."
+                f"FilterSet: {len(self.names)} names and {len(self.sizes)} sizes with {shape[0]} points, but wave "
+                f"{self.wave.shape} and transmission {self.transmission.shape}. Use FilterSet.from_arrays."
             )
 
     def brief(self) -> str:
@@ -63,11 +64,10 @@ class FilterSet(AbstractModel):
         return len(self.names)
 
     def curves(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Wavelengths in Angstrom and transmission of each band, without the padding."""
-        return [
-            (w[: _unpadded(w)], t[: _unpadded(w)])
-            for w, t in zip(np.asarray(self.wave), np.asarray(self.transmission), strict=True)
-        ]
+        """Wavelengths in Angstrom and transmission of each band."""
+        cuts = np.cumsum(self.sizes)[:-1]
+        waves, curves = np.split(np.asarray(self.wave), cuts), np.split(np.asarray(self.transmission), cuts)
+        return list(zip(waves, curves, strict=True))
 
     def projection(self, wave: Float[Array, " wave"], redshift: Number = 0.0) -> Float[Array, "band wave"]:
         r"""The matrix P with :math:`\langle f_\nu \rangle = P f_\nu`, for a spectrum on rest-frame wavelengths at a redshift.
@@ -75,7 +75,7 @@ class FilterSet(AbstractModel):
         Row sums are one for a band that the spectrum covers, less for one that it covers in part.
         """
         observed = wave * (1.0 + jnp.asarray(redshift, wave.dtype))
-        return jax.vmap(_band_row, in_axes=(None, 0, 0))(observed, self.wave, self.transmission)
+        return _hat_integrals(observed, self.wave, self.transmission, self.sizes)
 
     def band_average(
         self, wave: Float[Array, " wave"], spectrum: Float[Array, " wave"], redshift: Number = 0.0
@@ -142,10 +142,8 @@ class FilterSet(AbstractModel):
                 f"FilterSet: {len(names)} names, {len(waves)} wavelength arrays, {len(transmissions)} transmissions."
             )
         curves = [_checked(*curve) for curve in zip(names, waves, transmissions, strict=True)]
-        size = max(w.size for w, _ in curves)
-        wave = np.stack([np.pad(w, (0, size - w.size), mode="edge") for w, _ in curves])
-        transmission = np.stack([np.pad(t, (0, size - t.size)) for _, t in curves])
-        return cls(names, wave, transmission)
+        sizes = tuple(w.size for w, _ in curves)
+        return cls(names, sizes, np.concatenate([w for w, _ in curves]), np.concatenate([t for _, t in curves]))
 
     @classmethod
     def from_files(cls, paths: str | os.PathLike | Sequence, names: Sequence[str] | None = None) -> "FilterSet":
@@ -182,50 +180,52 @@ class FilterSet(AbstractModel):
         )
 
 
-def _band_row(
-    x: Float[Array, " wave"], f: Float[Array, " point"], transmission: Float[Array, " point"]
-) -> Float[Array, " wave"]:
-    """One row of `projection`: integrals of T against the hat functions of the observed wavelengths x.
+def _hat_integrals(
+    x: Float[Array, " wave"], f: Float[Array, " point"], transmission: Float[Array, " point"], sizes: tuple[int, ...]
+) -> Float[Array, "band wave"]:
+    """Normalised integrals of T dlambda/lambda against the hat functions of the observed wavelengths x, for each band.
 
-    The union of the points of x and f is never sorted: each point starts one interval, which ends at the next point of
-    either array, found by counting.
+    The union of the points of x and of a curve f is never sorted: each point starts one interval, which ends at the next
+    point of either, found by counting. Where two coincide, the spectrum's comes first.
     """
-    n, m = x.size, f.size
-    after = jnp.searchsorted(x, f, side="right")  # points of x up to and with each f
-    before = jnp.cumsum(jnp.zeros(n + 1, after.dtype).at[after].add(1))[:n]  # points of f before each x
+    n, size = x.size, np.asarray(sizes, np.int32)
+    first = np.cumsum(size, dtype=np.int32) - size
+    band = np.repeat(np.arange(size.size, dtype=np.int32), size)
+    starts = np.setdiff1d(np.arange(f.size - 1), first[1:] - 1)  # points that start an interval of their own curve
+    step = f[1:] - f[:-1]
+    slope = (transmission[1:] - transmission[:-1]) / jnp.where(step > 0, step, 1.0)
 
-    # intervals that start at a point of the spectrum, in the interval `before - 1` of the curve
-    k = jnp.clip(before - 1, 0, m - 2)
-    inside = (before > 0) & (before < m)
-    end = jnp.minimum(x[1:], f[jnp.minimum(before, m - 1)][:-1])
-    left, right = _interval(x[:-1], jnp.where(inside[:-1], end, x[:-1]), x[:-1], x[1:], f, transmission, k[:-1])
-    row = jnp.pad(left, (0, 1)) + jnp.pad(right, (1, 0))
+    def integrate(start, end, k, left, right):
+        """Shares of the points left and right in the integral from start to end, in the interval k of a curve."""
+        width = end - start
+        total = upper = jnp.zeros_like(start)
+        for node, weight in zip(*gauss_legendre(_ORDER), strict=True):
+            at = start + width * float(node)
+            value = (transmission[k] + slope[k] * (at - f[k])) * (width * float(weight)) / at
+            total, upper = total + value, upper + value * ((at - left) / (right - left))
+        return total - upper, upper
 
-    # intervals that start at a point of the curve, in the interval `after - 1` of the spectrum
-    j = jnp.clip(after - 1, 0, n - 2)[:-1]
-    covered = (after > 0) & (after < n)
-    end = jnp.where(covered[:-1], jnp.minimum(f[1:], x[j + 1]), f[:-1])
-    left, right = _interval(f[:-1], end, x[j], x[j + 1], f, transmission, jnp.arange(m - 1))
-    row = row.at[j].add(left).at[j + 1].add(right)
+    # intervals that start at a point of a curve, in the interval j of the spectrum
+    # number of points of x up to and with each f
+    after = jnp.searchsorted(x, f, side="right", method="scan_unrolled").astype(jnp.int32)
+    j = jnp.clip(after[starts] - 1, 0, n - 2)
+    covered = (after[starts] > 0) & (after[starts] < n)
+    end = jnp.where(covered, jnp.minimum(f[starts + 1], x[j + 1]), f[starts])
+    lower, upper = integrate(f[starts], end, starts, x[j], x[j + 1])
+    rows = jnp.zeros((size.size, n), x.dtype).at[band[starts], j].add(lower).at[band[starts], j + 1].add(upper)
 
-    whole, _ = _interval(f[:-1], f[1:], f[:-1], f[1:], f, transmission, jnp.arange(m - 1), split=False)
-    return row / whole.sum()
+    # intervals that start at a point of the spectrum, in the interval k of the curve
+    before = jnp.cumsum(jnp.zeros((size.size, n + 1), after.dtype).at[band, after].add(1), axis=1)[:, : n - 1]
+    inside = (before > 0) & (before < size[:, None])
+    k = first[:, None] + jnp.clip(before - 1, 0, size[:, None] - 2)
+    start = jnp.broadcast_to(x[None, :-1], k.shape)
+    end = jnp.where(inside, jnp.minimum(x[None, 1:], f[k + 1]), start)
+    lower, upper = integrate(start, end, k, start, jnp.broadcast_to(x[None, 1:], k.shape))
+    rows = rows.at[:, :-1].add(lower).at[:, 1:].add(upper)
 
-
-def _interval(start, end, x_lo, x_hi, f, transmission, k, split=True):
-    """Integrals of T dlambda/lambda over [start, end], shared between the hats at x_lo and x_hi; k: interval of the curve."""
-    nodes, weights = (jnp.asarray(q, start.dtype)[:, None] for q in gauss_legendre(_ORDER))
-    width = (end - start)[None, :]
-    wave = start[None, :] + width * nodes
-    step = f[k + 1] - f[k]
-    slope = (transmission[k + 1] - transmission[k]) / jnp.where(step > 0, step, 1.0)
-    value = (transmission[k][None, :] + slope[None, :] * (wave - f[k][None, :])) * (width * weights) / wave
-    if not split:
-        return value.sum(0), value.sum(0)
-    span = x_hi - x_lo
-    share = (wave - x_lo[None, :]) / jnp.where(span > 0, span, 1.0)[None, :]
-    right = (value * share).sum(0)
-    return value.sum(0) - right, right
+    lower, upper = integrate(f[starts], f[starts + 1], starts, f[starts], f[starts + 1])
+    whole = jax.ops.segment_sum(lower + upper, band[starts], size.size, indices_are_sorted=True)
+    return rows / whole[:, None]
 
 
 @functools.cache
@@ -273,10 +273,6 @@ def _read_curve(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
     if columns.shape[0] == 0 or columns.shape[1] < 2:
         raise ValueError(f"FilterSet.from_files: {str(path)!r} must hold two columns; got shape {columns.shape}.")
     return columns[:, 0], columns[:, 1]
-
-
-def _unpadded(wave: np.ndarray) -> int:
-    return int(np.argmax(wave == wave[-1])) + 1
 
 
 def _pivot(wave: np.ndarray, transmission: np.ndarray) -> float:

@@ -248,7 +248,7 @@ def ionising_photon_rate(wave: np.ndarray, flux: np.ndarray) -> np.ndarray:
     """Photons per second blueward of 911.75 A, Q = int L_nu / (h lambda) dlambda, of spectra in Lsun/Hz (trapezoid)."""
     blue = wave <= 911.76
     photons = flux[..., blue].astype(float) * (units.LSUN_CGS / _PLANCK_CGS) / wave[blue]
-    return np.trapezoid(photons, wave[blue], axis=-1)
+    return np.asarray(np.trapezoid(photons, wave[blue], axis=-1))
 
 
 def _emission_lines(file: Any) -> dict[str, Any] | None:

@@ -8,16 +8,23 @@ import functools
 import numpy as np
 
 
-def _numpy(tree):
+def _jax64():
+    """JAX in float64, which diffmah and diffstar, unlike dsps, leave to the user."""
     import jax
 
-    return jax.tree.map(np.asarray, tree)
+    jax.config.update("jax_enable_x64", True)
+    return jax
+
+
+def _numpy(tree):
+    return _jax64().tree.map(np.asarray, tree)
 
 
 @functools.cache
 def _rest_seds():
-    import jax
     from dsps import calc_rest_sed_sfh_table_lognormal_mdf
+
+    jax = _jax64()
 
     def one(t_table, galaxy, lgmet, lg_age, flux):
         sfr, mean, scatter, t_obs = galaxy
@@ -34,44 +41,46 @@ def dsps_rest_seds(t_table, sfr, lgmet, scatter, t_obs, ssp_lgmet, ssp_lg_age, s
 
 def dsps_rest_mags(wave, seds, filter_waves, transmissions):
     """calc_rest_mag of each SED (sed, wave) in each band (band, point): (sed, band)."""
-    import jax
     from dsps import calc_rest_mag
 
+    jax = _jax64()
     per_sed = jax.jit(jax.vmap(calc_rest_mag, in_axes=(None, 0, None, None)))
     mags = [per_sed(wave, seds, w, t) for w, t in zip(filter_waves, transmissions, strict=True)]
     return np.stack(mags, axis=-1)
 
 
 def dsps_obs_mags(wave, seds, filter_waves, transmissions, redshifts):
-    """calc_obs_mag in dsps's own Planck15 at each redshift: magnitudes (redshift, sed, band) and the cosmology."""
-    import jax
+    """calc_obs_mag in dsps's own Planck15 of SEDs (redshift, sed, wave): magnitudes likewise, and the cosmology."""
     from dsps import calc_obs_mag
     from dsps.cosmology import PLANCK15
 
-    def one(sed, w, t, z):
+    jax = _jax64()
+
+    def one(sed, z, w, t):
         return calc_obs_mag(wave, sed, w, t, z, *PLANCK15)
 
     per_sed = jax.vmap(one, in_axes=(0, None, None, None))
-    per_z = jax.jit(jax.vmap(per_sed, in_axes=(None, None, None, 0)))
-    mags = [per_z(seds, w, t, redshifts) for w, t in zip(filter_waves, transmissions, strict=True)]
+    per_z = jax.jit(jax.vmap(per_sed, in_axes=(0, 0, None, None)))
+    mags = [per_z(seds, redshifts, w, t) for w, t in zip(filter_waves, transmissions, strict=True)]
     return np.stack(mags, axis=-1), PLANCK15._asdict()
 
 
 def diffmah_histories(params, times, lgt0):
     """diffmah.mah_singlehalo of many halos, params {name: (halo,)}, times (halo, t): dM/dt and log10 M (halo, t)."""
-    import jax
     from diffmah import mah_singlehalo
     from diffmah.diffmah_kernels import DiffmahParams
 
+    jax = _jax64()
     return _numpy(jax.vmap(mah_singlehalo, in_axes=(0, 0, None))(DiffmahParams(**params), times, lgt0))
 
 
 def diffstar_histories(sfh_params, mah_params, times, lgt0, fb):
     """diffstar.calc_sfh_singlegal of many galaxies, parameters {name: (gal,)}, times (gal, t): SFR (gal, t)."""
-    import jax
     from diffmah.diffmah_kernels import DiffmahParams
     from diffstar import calc_sfh_singlegal
     from diffstar.defaults import DEFAULT_DIFFSTAR_PARAMS
+
+    jax = _jax64()
 
     def one(sfh, mah, t):
         return calc_sfh_singlegal(sfh, mah, t, lgt0=lgt0, fb=fb)
@@ -94,8 +103,9 @@ def dsps_dust(law, wave_micron, av, bump, delta, bump_wave, bump_width, floor):
 
     The centre and the width of the bump are in micron. `calzetti00` ignores bump and delta.
     """
-    import jax
     from dsps.dust import att_curves
+
+    jax = _jax64()
 
     def one(av, bump, delta, bump_wave, bump_width, floor):
         if law == "calzetti00":

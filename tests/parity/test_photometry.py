@@ -50,8 +50,8 @@ def predict(ssp, filters, row, redshift):
     return galaxy.rest_sed(), galaxy.magnitudes(), galaxy.rest_magnitudes(), galaxy.fluxes()
 
 
-def fine(curve, size=20001):
-    """A curve resampled to 1 A or finer; the five bands broader than 20,000 A to 1/20,000 of their width."""
+def fine(curve, size=10001):
+    """A curve resampled to 1 A or finer; the infrared ones broader than 10,000 A to 1/10,000 of their width."""
     wave = np.linspace(curve[0][0], curve[0][-1], size)
     return wave, np.interp(wave, *curve)
 
@@ -61,10 +61,10 @@ SIMPSON = np.array([1, 4, 2, 4, 2, 4, 2, 4, 2, 4, 1]) / 30
 
 
 def integrate(wave, spectra, curve, redshift=0.0):
-    """Photon-counting mean of spectra (sed, wave) in a band: Simpson's rule on the union of both grids, refined ten times.
+    """Photon-counting mean of spectra (sed, wave) in a band: Simpson's rule on the union of the grids, refined ten times.
 
-    Trapezoids on the same points would be wrong by up to 4 mmag where both curves rise from nothing in one interval. The
-    spectra are zero beyond their wavelengths, and may jump there.
+    Trapezoids on the same points would be wrong by up to 4 mmag where both curves rise from nothing in one interval.
+    The spectra are zero beyond their wavelengths, and may jump there.
     """
     wave = wave * (1.0 + redshift)
     f, t = curve
@@ -81,31 +81,28 @@ def test_dsps(peer, x64):
     ssp, filters = SSPGrid.default(), FilterSet.load("*")
     redshifts = np.array([0.02, 0.1, 0.5, 1.0, 2.0, 4.0])
     wave = np.asarray(ssp.wave)
-    waves, transmissions = np.stack([fine(curve) for curve in filters.curves()], axis=1)
-    rows = jnp.asarray(np.repeat(GALAXIES, redshifts.size, 0))
-    sed, apparent, absolute, _ = (
-        np.asarray(x).reshape(len(GALAXIES), redshifts.size, -1)
-        for x in predict(ssp, filters, rows, jnp.tile(jnp.asarray(redshifts), len(GALAXIES)))
-    )
-    for i, z in enumerate(redshifts):
-        expected, cosmology = peer(dsps_obs_mags, wave, sed[:, i], waves, transmissions, np.array([z]))
-        assert cosmology == DSPS_PLANCK15
-        np.testing.assert_allclose(apparent[:, i], expected[0], rtol=0, atol=1e-3, err_msg=f"z = {z}")
-    expected = peer(dsps_rest_mags, wave, sed[:, 0], waves, transmissions)
-    np.testing.assert_allclose(absolute[:, 0], expected, rtol=0, atol=1e-3)
+    curves = np.stack([fine(curve) for curve in filters.curves()], axis=1)
+    rows = jnp.asarray(GALAXIES)
+    ours = [predict(ssp, filters, rows, jnp.full(len(rows), z)) for z in redshifts]
+    sed, apparent, absolute, _ = (np.stack(x) for x in zip(*ours, strict=True))
+    expected, cosmology = peer(dsps_obs_mags, wave, sed, *curves, redshifts)
+    assert cosmology == DSPS_PLANCK15
+    np.testing.assert_allclose(apparent, expected, rtol=0, atol=1e-3)
+    expected = peer(dsps_rest_mags, wave, sed[0], *curves)
+    np.testing.assert_allclose(absolute[0], expected, rtol=0, atol=1e-3)
     assert abs(2.5 * np.log10(units.AB_LSUN_HZ / DSPS_AB0)) < 1e-7
 
 
 @pytest.mark.parametrize("redshift", REDSHIFTS)
 def test_direct_integration(redshift, x64):
-    """All embedded bands within 0.1 mmag, through the galaxy; every band is covered by the grid up to z = 4 and beyond."""
+    """All embedded bands within 0.1 mmag, through the galaxy; the grid covers every band at all these redshifts."""
     ssp, filters = SSPGrid.default(), FilterSet.load("*")
     assert filters.uncovered(ssp.wave, redshift) == []
     z = jnp.full(len(GALAXIES), redshift)
     sed, apparent, absolute, fluxes = (np.asarray(x) for x in predict(ssp, filters, jnp.asarray(GALAXIES), z))
     mean = np.stack([integrate(np.asarray(ssp.wave), sed, curve, redshift) for curve in filters.curves()], axis=1)
-    galaxy = make(ssp, filters, jnp.asarray(GALAXIES[0]), redshift)
-    distance = max(float(galaxy.cosmology.luminosity_distance(redshift)) * 1e5, 1.0)  # in 10 pc
+    cosmology = Cosmology(**DSPS_PLANCK15, Tcmb0=0.0, Neff=0.0, m_nu=0.0)
+    distance = max(float(eqx.filter_jit(Cosmology.luminosity_distance)(cosmology, redshift)) * 1e5, 1.0)  # in 10 pc
     maggies = mean / units.AB_LSUN_HZ * (1 + redshift) / distance**2
     assert np.abs(-2.5 * np.log10(fluxes / maggies)).max() < TENTH_MMAG
     assert np.abs(apparent + 2.5 * np.log10(maggies)).max() < TENTH_MMAG
@@ -114,7 +111,7 @@ def test_direct_integration(redshift, x64):
 
 
 def emission_lines(rng):
-    """A spectrum on 4000 irregular wavelengths with 60 lines, some narrower than the filters' steps, EW up to 1000 A."""
+    """A spectrum on irregular wavelengths with 60 lines, some narrower than the filters' steps, EW up to 1000 A."""
     wave = np.sort(np.append(10 ** rng.uniform(2.5, 5.6, 3200), rng.uniform(3000, 9000, 800)))
     centre, sigma, ew = rng.uniform(1000, 20000, 60), 10 ** rng.uniform(0, 1.5, 60), 10 ** rng.uniform(0, 3, 60)
     wave = np.union1d(wave, (centre[:, None] + sigma[:, None] * rng.uniform(-5, 5, (60, 40))).ravel())
@@ -192,25 +189,31 @@ def test_contrived_bands_outside(x64):
 def test_two_point_top_hats(x64):
     """A constant has itself as its mean in every band that it covers, one of two points far apart too."""
     edges = [[2000.0, 2400.0], [2000.0, 3000.0], [2000.0, 4000.0], [1000.0, 9999.0], [4000.0, 9000.0]]
-    filters = FilterSet.from_arrays(list("abcde"), np.array(edges), np.ones((5, 2)))
+    filters = FilterSet.from_arrays(list("abcde"), edges, [[1.0, 1.0]] * 5)
     average = eqx.filter_jit(FilterSet.band_average)(filters, jnp.linspace(1000.0, 1e4, 901), jnp.ones(901))
     np.testing.assert_allclose(2.5 * np.log10(np.asarray(average)), 0.0, atol=TENTH_MMAG)
 
 
-def difference(f, z, step):
-    """Central difference of fourth order."""
-    return (8 * (f(z + step) - f(z - step)) - (f(z + 2 * step) - f(z - 2 * step))) / (12 * step)
+@eqx.filter_jit
+def value_and_slope(filters, wave, spectrum, redshift):
+    return jax.jvp(lambda z: filters.band_average(wave, spectrum, z), (redshift,), (jnp.ones(()),))
 
 
-def check_gradient(filters, wave, spectrum, redshift):
-    """Forward-mode d(flux)/dz against differences, to 1e-6 of it or of flux / (1 + z)."""
-    flux = eqx.filter_jit(lambda z: filters.band_average(wave, spectrum, z))
-    slope = eqx.filter_jit(lambda z: jax.jvp(lambda z: filters.band_average(wave, spectrum, z), (z,), (jnp.ones(()),)))
-    value, gradient = (np.asarray(x) for x in slope(jnp.asarray(redshift)))
-    expected = difference(lambda z: np.asarray(flux(jnp.asarray(z))), redshift, 1e-7 * (1 + redshift))
+def check_gradient(filters, wave, spectrum, redshift, tolerance=1e-6, without=()):
+    """Forward-mode d(flux)/dz against central differences of fourth order, relative to it or to flux / (1 + z)."""
+    value, gradient = (np.asarray(x) for x in value_and_slope(filters, wave, spectrum, jnp.asarray(redshift)))
+    h = 1e-7 * (1 + redshift)
+    flux = [
+        np.asarray(value_and_slope(filters, wave, spectrum, jnp.asarray(redshift + k * h))[0]) for k in (-2, -1, 1, 2)
+    ]
+    expected = (8 * (flux[2] - flux[1]) - (flux[3] - flux[0])) / (12 * h)
     error = np.abs(gradient - expected) / np.maximum(np.abs(value) / (1 + redshift), np.abs(expected))
-    i = error.argmax()
-    assert error[i] < 1e-6, f"{filters.names[i]}: d flux / dz is {expected[i]:.6g}, the gradient says {gradient[i]:.6g}"
+    wrong = {
+        name: (float(g), float(e))
+        for name, g, e, bad in zip(filters.names, gradient, expected, error > tolerance, strict=True)
+        if bad and name not in without
+    }
+    assert not wrong, f"d flux / dz of the gradient, and of differences, differ for {wrong}"
 
 
 @pytest.mark.parametrize("redshift", REDSHIFTS)
@@ -229,9 +232,12 @@ def test_gradient_in_redshift_where_points_coincide(redshift, x64):
 
 @pytest.mark.parametrize("redshift", [0.0, 0.3])
 def test_gradient_of_contrived_bands(redshift, x64):
-    """On a regular grid: many points coincide exactly."""
+    """On a regular grid: many points coincide exactly; there the second derivative jumps, hence the tolerance."""
     rng = np.random.default_rng(12)
     wave = np.linspace(2000.0, 9000.0, 701)
     curves = contrived(rng, wave)
     filters = FilterSet.from_arrays(list(curves), *zip(*curves.values(), strict=True))
-    check_gradient(filters, jnp.asarray(wave), jnp.asarray(rng.uniform(0.2, 1.0, wave.size)), redshift)
+    # a band that ends with a step exactly where the spectrum does has no derivative there
+    without = ("from its first point", "to its last point") if redshift == 0 else ()
+    spectrum = jnp.asarray(rng.uniform(0.2, 1.0, wave.size))
+    check_gradient(filters, jnp.asarray(wave), spectrum, redshift, tolerance=1e-4, without=without)

@@ -11,8 +11,8 @@ from tests.parity.peers import dsps_rest_seds
 RTOL = 1e-6
 #: Wavelengths where a galaxy is fainter than this share of its peak are not compared.
 FLOOR = 1e-30
-#: Both sides difference a cumulative mass of rounded logarithms, so each weight is uncertain by this share of all the mass.
-#: It matters only on the random grids, for the few youngest stars of a galaxy that died long ago.
+#: Both sides difference a cumulative mass of rounded logarithms: each weight is uncertain by this share of all the
+#: mass. It matters only on the random grids, for the few youngest stars of a galaxy that died long ago.
 ROUNDING = 2e-14
 
 T_TABLES = {
@@ -42,7 +42,7 @@ def interrupted(rng, t):
 
 
 def galaxies(rng, t_table, lgmet_range, n=50):
-    """Histories of every kind, lgmet over the grid and a bit beyond, scatter 0.001 to 1, t_obs from 0.5 Gyr to today."""
+    """Histories of every kind, lgmet over the grid and a bit beyond, scatter 0.001 to 1, t_obs 0.5 to 13.8 Gyr."""
     kinds = [smooth, bursty, quenched, interrupted]
     sfr = np.stack([kinds[i % 4](rng, t_table) for i in range(n)])
     lgmet = np.clip(rng.uniform(lgmet_range[0] - 0.1, lgmet_range[1] + 0.1, n), -4.5, -1.0)
@@ -115,8 +115,8 @@ def test_no_scatter(peer, x64):
 def random_grid(rng, n_met, n_age, n_wave):
     """A grid without regularity: random ages, metallicities and wavelengths, fluxes of physical magnitude.
 
-    Fading with age, redder with age and metallicity, noisy by a factor of two, with dead pixels. The last age is that of
-    the universe: DSPS normalises by the mass that its bins cover, which is all rounding for a galaxy dead before.
+    Fading with age, redder with age and metallicity, noisy by a factor of two, with dead pixels. The last age is that
+    of the universe: DSPS normalises by the mass that its bins cover, all rounding for a galaxy dead before.
     """
     lg_age = np.append(np.sort(rng.uniform(-4.0, 1.1, n_age - 1)), 1.15)
     lgmet = np.sort(rng.uniform(-4.2, -1.1, n_met))

@@ -5,6 +5,7 @@ bilinearly in (lgmet, log10 age), and bands are integrated point by point. Slow 
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -59,7 +60,7 @@ def triweight_cdf(z):
 def _dense(points, n):
     """The points in order, with n steps between each and the next."""
     points = np.unique(points)
-    return np.unique(np.concatenate([np.linspace(a, b, n + 1) for a, b in zip(points, points[1:], strict=False)]))
+    return np.unique(np.concatenate([np.linspace(a, b, n + 1) for a, b in itertools.pairwise(points)]))
 
 
 def diffmah_lgm(t, p):

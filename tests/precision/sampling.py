@@ -48,7 +48,11 @@ def delayed_tau(rng, n):
 
 def tables(rng, n, t_table):
     """Smooth curves: sums of three lognormals of time, of any width above 0.1 dex and of any height within 3 dex."""
-    peak, width, height = rng.uniform(-0.5, 1.3, (3, n, 1)), rng.uniform(0.1, 0.6, (3, n, 1)), rng.uniform(-1, 2, (3, n, 1))
+    peak, width, height = (
+        rng.uniform(-0.5, 1.3, (3, n, 1)),
+        rng.uniform(0.1, 0.6, (3, n, 1)),
+        rng.uniform(-1, 2, (3, n, 1)),
+    )
     sfr = (10**height * np.exp(-0.5 * ((np.log10(t_table) - peak) / width) ** 2)).sum(0) + 1e-3
     return {"sfr_table": sfr.astype(np.float32).astype(float)}
 
@@ -89,6 +93,10 @@ def magnitudes(galaxy):
     return galaxy.magnitudes()
 
 
+def rest_magnitudes(galaxy):
+    return galaxy.rest_magnitudes()
+
+
 def both_magnitudes(galaxy):
     return galaxy.rest_magnitudes(), galaxy.magnitudes()
 
@@ -109,6 +117,7 @@ def evaluate(method, kind, sfh, rest, bands, cosmology, chunk=100):
     dtype = np.dtype(jax.numpy.zeros(()).dtype)
     out = []
     for start in range(0, n, chunk):
-        part = jax.tree.map(lambda x: x[start : start + chunk].astype(dtype), (sfh, rest))
+        rows = slice(start, start + chunk)
+        part = jax.tree.map(lambda x, rows=rows: x[rows].astype(dtype), (sfh, rest))
         out.append(jax.tree.map(lambda x: np.asarray(x, float), run(*part, shared)))
     return jax.tree.map(lambda *x: np.concatenate(x), *out)

@@ -1,7 +1,7 @@
 """The default weights against brute force: the error that a magnitude owes to them.
 
-Worst and median error in mmag over 100 random galaxies of each kind, z = 0 to 3, 11 bands from FUV to K, at rest and observed:
-see `pytest -s`.
+100 random galaxies of each kind of history, z = 0 to 3, 10 bands from FUV to K, at rest and observed. `pytest -s` shows the
+errors reached.
 """
 
 import numpy as np
@@ -10,10 +10,10 @@ import pytest
 import dspsx
 from tests.precision import oracle, sampling
 
-BANDS = ["galex_fuv", "galex_nuv", "sdss_*", "twomass_j", "twomass_h", "twomass_ks", "ukirt_k"]
+BANDS = ["galex_fuv", "galex_nuv", "sdss_*", "twomass_j", "twomass_ks", "ukirt_k"]
 UNIVERSE = oracle.FlatUniverse(om0=0.3, h=0.7)
 COSMOLOGY = {"Om0": 0.3, "h": 0.7, "Tcmb0": 0.0, "Neff": 0.0, "m_nu": 0.0}
-T_TABLE = np.geomspace(0.05, 14.0, 150).astype(np.float32).astype(float)
+T_TABLE = np.geomspace(0.05, 14.0, 80).astype(np.float32).astype(float)
 T0, FB = 13.8, 0.156
 
 
@@ -66,9 +66,9 @@ def compare(brute_force, kind, p, rest):
     assert np.isfinite(truth).all()
     finer = [
         brute_force.magnitudes(kind, sampling.row(p, i), sampling.row(rest, i), n=8000, n_met=602)
-        for i in range(0, n, 10)
+        for i in range(0, n, 20)
     ]
-    assert np.abs(np.stack(finer) - truth[::10]).max() < 2e-5, "the oracle has not converged"
+    assert np.abs(np.stack(finer) - truth[::20]).max() < 2e-5, "the oracle has not converged"
     return 1e3 * np.abs(ours - truth)
 
 

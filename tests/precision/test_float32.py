@@ -83,3 +83,21 @@ def test_age_weights(kind):
     assert np.quantile(error, 0.99) < (2e-3 if kind == "table" else 3e-5)
     assert error.max() < (0.1 if kind == "table" else 2e-3)
     assert total.max() < (5e-4 if kind == "table" else 1e-5)
+
+
+@pytest.mark.parametrize("covering", [0.0, 0.3, 0.9, 0.99, 0.9999, 1.0])
+def test_partial_cover(covering):
+    """The light that passes thick dust is not lost in the rounding of one minus one minus it."""
+    wave = np.geomspace(1200.0, 24000.0, 300)
+    result = []
+    for x64 in (False, True):
+        with jax.enable_x64(x64):
+            mags = []
+            for av in (0.0, 0.3, 1.0, 2.0, 4.0, 6.0):
+                dust = dspsx.PartialCover(dust=dspsx.Salim18(av=av, delta=0.0), covering=np.float32(covering))
+                _, transmission = dust.screens(jax.numpy.asarray(wave, dtype=float), jax.numpy.zeros(2))
+                mags.append(-2.5 * np.log10(np.maximum(np.asarray(transmission, float), 1e-30)))
+            result.append(np.concatenate(mags))
+    error = 1e3 * np.abs(result[0] - result[1]).max()
+    print(f"\ncovering {covering}: off by {error:.2g} mmag, where up to {result[1].max():.1f} mag are lost")
+    assert error < 1.0

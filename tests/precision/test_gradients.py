@@ -8,12 +8,12 @@ import pytest
 
 import dspsx
 
-BANDS = ["galex_*", "sdss_*", "twomass_j", "ukirt_k"]
+BANDS = ["galex_*", "sdss_g", "sdss_z", "ukirt_k"]
 CHUNK = 250
 Z_MAX = 10.0
 #: Finite ends for bounds that are open.
 OPEN = {"sfh.sfr_table": (0.0, 1e3)}
-T_TABLE = np.append(np.linspace(0.3, 13.0, 20), np.linspace(13.1, 14.5, 30))
+T_TABLE = np.append(np.linspace(0.3, 13.0, 10), np.linspace(13.1, 14.5, 15))
 
 
 def galaxy(sfh):
@@ -42,7 +42,8 @@ class Box:
 
     def draw(self, rng, n):
         return {
-            name: rng.uniform(*self.bounds[name], (n, *x.shape)).astype(np.float32) for name, (_, x) in self.named.items()
+            name: rng.uniform(*self.bounds[name], (n, *x.shape)).astype(np.float32)
+            for name, (_, x) in self.named.items()
         }
 
     def at(self, rng, n, **ends):
@@ -97,9 +98,7 @@ def check(box, cases):
         batch = jax.tree.unflatten(treedef, [jnp.asarray(table[name][rows]) for name in names])
         assert all(x.dtype == np.float32 for x in jax.tree.leaves(batch))
         grads, mags = gradients(batch, rest)
-        grads = {
-            name: np.asarray(g).reshape(CHUNK, -1) for name, g in zip(names, jax.tree.leaves(grads), strict=True)
-        }
+        grads = {name: np.asarray(g).reshape(CHUNK, -1) for name, g in zip(names, jax.tree.leaves(grads), strict=True)}
         lit.append(np.asarray(mags) < 84.0)
         for name, g in grads.items():
             for i in np.flatnonzero(~np.isfinite(g).all(-1)):
@@ -127,15 +126,18 @@ def _parameters(model):
 
 
 def test_ten_thousand_draws():
-    box = Box("diffstar")
-    lit = check(box, {"random": box.draw(np.random.default_rng(6), 10_000)})
-    print(f"\n10,000 draws from the whole box: {lit:.0%} of the bands hold light")
+    box, rng = Box("diffstar"), np.random.default_rng(6)
+    bright = box.draw(rng, 2_000)
+    # in most of the box stars hardly form: haloes of galaxies as well
+    bright["sfh.mah.logm0"] = rng.uniform(11, 15, 2_000).astype(np.float32)
+    lit = check(box, {"random": box.draw(rng, 10_000), "galaxies": bright})
+    print(f"\n12,000 draws from the whole box: {lit:.0%} of the bands hold light")
 
 
 @pytest.mark.parametrize("kind", ["diffstar", "delayed tau", "table"])
 def test_edges(kind):
     box, rng = Box(kind), np.random.default_rng(7)
-    n = 20
+    n = 20 if kind == "diffstar" else 8
     cases = box.edges(rng, n) | {
         "no dust": box.at(rng, n, dust__dust__av=0),
         "nothing covered": box.at(rng, n, dust__covering=0),
@@ -172,16 +174,20 @@ def test_edges(kind):
         late["sfh.sfr_table"][:, :-1] = 0
         cases["stars only after the observation"] = late
     lit = check(box, cases)
-    print(f"\n{kind}: {sum(c['redshift'].size for c in cases.values())} draws on the edges, {lit:.0%} of the bands hold light")
+    print(
+        f"\n{kind}: {sum(c['redshift'].size for c in cases.values())} draws on the edges, {lit:.0%} of the bands hold light"
+    )
 
 
-@pytest.mark.parametrize("kind", ["diffstar", "delayed tau"])
-def test_edges_through_the_unbounded_space(kind):
-    """What an optimiser sees: parameters that were put exactly on a bound, or driven far beyond 40 units outside."""
-    box, rng = Box(kind), np.random.default_rng(8)
+def test_edges_through_the_unbounded_space():
+    """What an optimiser may meet: parameters driven to a bound, and hundreds of units outside."""
+    box, rng = Box("diffstar"), np.random.default_rng(8)
     theta, rest = dspsx.partition(box.model)
     leaves, treedef = jax.tree.flatten(theta)
-    draws = [np.stack([rng.normal(0, scale, (40, *x.shape)) for scale in (1, 5, 30, 200)]).reshape(160, *x.shape) for x in leaves]
+    draws = [
+        np.stack([rng.normal(0, scale, (40, *x.shape)) for scale in (1, 5, 30, 200)]).reshape(160, *x.shape)
+        for x in leaves
+    ]
     batch = jax.tree.unflatten(treedef, [jnp.asarray(x, dtype=float) for x in draws])
 
     def total(theta, rest):

@@ -81,7 +81,9 @@ def test_gradient_never_vanishes(name, precision):
         of_mean = (jacobian[0] @ grid)[inside]
         assert of_mean.min() > 0.45
         assert of_mean.max() < 1.005
-    print(f"\n{name}, {precision}: d <lgmet> / d lgmet from {of_mean.min():.3f} to {of_mean.max():.5f}, {inside.sum()} cases")
+    print(
+        f"\n{name}, {precision}: d <lgmet> / d lgmet from {of_mean.min():.3f} to {of_mean.max():.5f}, {inside.sum()} cases"
+    )
 
 
 @every_grid

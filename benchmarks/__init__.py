@@ -1,0 +1,1 @@
+"""Benchmarks: `python -m benchmarks` times dspsx beside its peers in one run."""

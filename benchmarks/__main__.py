@@ -92,7 +92,9 @@ def one_sed(dtype: str) -> dict:
     def peer(params, arrays, bands):
         lgmet, lg_age, flux, wave = arrays
         t_table, sfr, met, scatter = params
-        sed = dsps.calc_rest_sed_sfh_table_lognormal_mdf(t_table, sfr, met, scatter, lgmet, lg_age, flux, t_dsps).rest_sed
+        sed = dsps.calc_rest_sed_sfh_table_lognormal_mdf(
+            t_table, sfr, met, scatter, lgmet, lg_age, flux, t_dsps
+        ).rest_sed
         mags = [dsps.calc_obs_mag(wave, sed, w, c, 0.5, *DEFAULT_COSMOLOGY) for w, c in bands]
         return sed, jnp.stack(mags)
 
@@ -131,7 +133,10 @@ def show(result: dict) -> None:
         ratio = rows["DSPS 0.4.8, table" + kind]["median_ms"] / row["median_ms"]
         over = f"{row['median_ms'] / rows[name.removesuffix(kind)]['median_ms']:18.2f}" if kind else ""
         print(f"{name:44}{row['median_ms']:9.3f}{row['min_ms']:9.3f}{row['compile_s']:12.2f}{ratio:14.1f}   {over}")
-    print("largest difference of a magnitude from DSPS, mmag:", {k: round(v, 2) for k, v in result["mmag_from_dsps"].items()})
+    print(
+        "largest difference of a magnitude from DSPS, mmag:",
+        {k: round(v, 2) for k, v in result["mmag_from_dsps"].items()},
+    )
 
 
 def main() -> None:

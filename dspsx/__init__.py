@@ -18,6 +18,7 @@ from dspsx.cosmology import Cosmology
 from dspsx.dust import Calzetti00, DustLaw, DustModel, NoDust, Noll09, PartialCover, PowerLawDust, Salim18
 from dspsx.filters import FilterSet
 from dspsx.galaxy import GalaxySEDModel
+from dspsx.io import load, save
 from dspsx.metallicity import LognormalMDF, MetallicityModel
 from dspsx.sfh import (
     DelayedTauSFH,
@@ -56,10 +57,12 @@ __all__ = [
     "batch_axes",
     "combine",
     "data",
+    "load",
     "named_parameters",
     "param",
     "partition",
     "replace",
+    "save",
     "stack",
     "summary",
     "take",

@@ -17,6 +17,8 @@ _SFR_MIN = 1e-14  # Msun/yr
 
 def bin_edges(grid: Float[Array, " n"]) -> Float[Array, " n+1"]:
     """Bin edges around the points of a grid; they are midpoints only if it is uniform."""
+    if grid.size < 3:
+        raise ValueError(f'scheme="dsps" needs at least three points on each axis of the SSP grid; got {grid.size}.')
     first = (grid[1] - grid[0])[None]
     inner = (grid[2:] - grid[:-2]) / 2.0
     last = ((grid[-1] - grid[-2]) / 2.0 + (grid[-1] - grid[-3]) / 4.0)[None]

@@ -40,11 +40,16 @@ def open_hdf5(path: str | os.PathLike, what: str, required: Sequence[str] = ()) 
 def write_hdf5(path: str | os.PathLike) -> Iterator[h5py.File]:
     """Write an HDF5 file beside its final place and move it there when complete: a failure leaves nothing partial."""
     path = pathlib.Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {str(path)!r}: there is no folder {str(path.parent)!r}.")
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name + ".", suffix=".part")
     os.close(handle)
     try:
         with h5py.File(name, "w") as file:
             yield file
+        umask = os.umask(0)  # mkstemp makes files private; give this one the mode of any other
+        os.umask(umask)
+        os.chmod(name, 0o666 & ~umask)
         os.replace(name, path)
     except BaseException:
         os.unlink(name)

@@ -85,7 +85,7 @@ def triweight_cdf(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     r"""Cumulative triweight kernel of unit variance, :math:`p(z) = \frac{35}{96} (1 - z^2/9)^3` on :math:`|z| \le 3`."""
     y = jnp.clip(z, -3.0, 3.0) / 3.0
     y2 = y * y
-    return 0.5 + y * (35.0 / 32.0) * (1.0 + y2 * (-1.0 + y2 * (0.6 - y2 / 7.0)))
+    return jnp.clip(0.5 + y * (35.0 / 32.0) * (1.0 + y2 * (-1.0 + y2 * (0.6 - y2 / 7.0))), 0.0, 1.0)
 
 
 def triweight_moment(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

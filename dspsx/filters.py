@@ -87,7 +87,7 @@ class FilterSet(AbstractModel):
         r"""Pivot wavelength of each band in Angstrom, :math:`\sqrt{\int T \lambda d\lambda / \int T d\lambda / \lambda}`."""
         return np.array([_pivot(w, t) for w, t in self.curves()])
 
-    def uncovered(self, wave: Array, redshift: Number) -> list[str]:
+    def uncovered(self, wave: Array | np.ndarray, redshift: Number) -> list[str]:
         """Names of the bands of which the spectrum misses more than 0.1 % at this redshift (not under a trace)."""
         z = float(redshift)
         lo, hi = float(wave[0]) * (1 + z), float(wave[-1]) * (1 + z)
@@ -205,12 +205,16 @@ def _hat_integrals(
             total, upper = total + value, upper + value * ((at - left) / (right - left))
         return total - upper, upper
 
+    def earlier(of_spectrum, of_curve):
+        """The next point; unlike jnp.minimum, with the gradient of the spectrum's where the two coincide."""
+        return jnp.where(of_spectrum <= of_curve, of_spectrum, of_curve)
+
     # intervals that start at a point of a curve, in the interval j of the spectrum
     # number of points of x up to and with each f
     after = jnp.searchsorted(x, f, side="right", method="scan_unrolled").astype(jnp.int32)
     j = jnp.clip(after[starts] - 1, 0, n - 2)
     covered = (after[starts] > 0) & (after[starts] < n)
-    end = jnp.where(covered, jnp.minimum(f[starts + 1], x[j + 1]), f[starts])
+    end = jnp.where(covered, earlier(x[j + 1], f[starts + 1]), f[starts])
     lower, upper = integrate(f[starts], end, starts, x[j], x[j + 1])
     rows = jnp.zeros((size.size, n), x.dtype).at[band[starts], j].add(lower).at[band[starts], j + 1].add(upper)
 
@@ -219,12 +223,13 @@ def _hat_integrals(
     inside = (before > 0) & (before < size[:, None])
     k = first[:, None] + jnp.clip(before - 1, 0, size[:, None] - 2)
     start = jnp.broadcast_to(x[None, :-1], k.shape)
-    end = jnp.where(inside, jnp.minimum(x[None, 1:], f[k + 1]), start)
+    end = jnp.where(inside, earlier(jnp.broadcast_to(x[None, 1:], k.shape), f[k + 1]), start)
     lower, upper = integrate(start, end, k, start, jnp.broadcast_to(x[None, 1:], k.shape))
     rows = rows.at[:, :-1].add(lower).at[:, 1:].add(upper)
 
-    lower, upper = integrate(f[starts], f[starts + 1], starts, f[starts], f[starts + 1])
-    whole = jax.ops.segment_sum(lower + upper, band[starts], size.size, indices_are_sorted=True)
+    # the integral of T dlambda/lambda itself is done in closed form: a curve may have a step as wide as itself
+    parts = (transmission[:-1] - slope * f[:-1]) * jnp.log1p(step / f[:-1]) + slope * step
+    whole = jax.ops.segment_sum(parts[starts], band[starts], size.size, indices_are_sorted=True)
     return rows / whole[:, None]
 
 

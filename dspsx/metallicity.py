@@ -88,9 +88,9 @@ def triweight_hat_weights(grid: Float[Array, " met"], mean: Scalar, scatter: Sca
     scatter = jnp.sqrt(scatter**2 + _SOFTENING**2)
     z = (grid - mean) / scatter
     cdf, moment = triweight_cdf(z), triweight_moment(z)
-    inside = jnp.diff(cdf)
+    inside = jnp.maximum(jnp.diff(cdf), 0.0)  # rounding only, here and below
     width = jnp.diff(grid)
     right = (scatter * jnp.diff(moment) + (mean - grid[:-1]) * inside) / width
-    right = jnp.clip(right, 0.0, inside)  # rounding only
+    right = jnp.clip(right, 0.0, inside)
     weights = jnp.zeros_like(grid).at[1:].add(right).at[:-1].add(inside - right)
     return weights.at[0].add(cdf[0]).at[-1].add(1.0 - cdf[-1])

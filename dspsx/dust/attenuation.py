@@ -131,7 +131,8 @@ class PartialCover(DustModel):
 
     def screens(self, wave, lg_age):
         share, transmission = self.dust.screens(wave, lg_age)
-        return share, 1.0 - self.covering * (1.0 - transmission)
+        # 50 mag through the dust is dark enough, and keeps the gradient finite where covering = 1
+        return share, (1.0 - self.covering) + self.covering * jnp.maximum(transmission, 1e-20)
 
 
 def calzetti00_k(wave: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

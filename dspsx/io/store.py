@@ -50,9 +50,9 @@ def save(path: str | os.PathLike, model: AbstractModel) -> None:
         versions = {name: sys.modules[name].__version__ for name in ("dspsx", "jax", "equinox", "numpy", "h5py")}
         file.attrs.update(format=_FORMAT, format_version=_VERSION, date=date, **versions)
         file["structure"] = structure
-        file.create_group("arrays")
+        group = file.create_group("arrays")
         for name, array in arrays.items():
-            file["arrays"][name] = array
+            group[name] = array
 
 
 def load(path: str | os.PathLike, ssp: SSPGrid | None = None, like: AbstractModel | None = None) -> Any:
@@ -70,7 +70,7 @@ def load(path: str | os.PathLike, ssp: SSPGrid | None = None, like: AbstractMode
     what = f"load: {os.fspath(path)!r}"
     with open_hdf5(path, "load") as file:
         try:
-            if file.attrs.get("format") != _FORMAT:
+            if str(file.attrs.get("format")) != _FORMAT:
                 hint = " It looks like an SSP grid: SSPGrid.from_hdf5 reads those." if "ssp_flux" in file else ""
                 raise ValueError(f"{what} is HDF5, but not a model that dspsx.save wrote.{hint}")
             version, writer = int(file.attrs["format_version"]), file.attrs["dspsx"]
@@ -198,11 +198,10 @@ class _Reader:
         return _build(cls, values)
 
     def default(self, field: dataclasses.Field, name: str) -> Any:
-        made = field.default_factory is not dataclasses.MISSING
-        if field.default is dataclasses.MISSING and not made:
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise ValueError(f"{self.what} lacks {name}, which has no default.")
         self.notes.append(f"{self.what} lacks {name}: its default is used.")
-        value = field.default_factory() if made else field.default
+        value = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
         return field.metadata.get("converter", lambda x: x)(value)
 
     def find_class(self, module: str, name: str) -> type:

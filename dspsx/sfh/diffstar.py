@@ -5,6 +5,7 @@ from typing import final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dspsx._model import Scalar, param
 from dspsx._numerics import pow10, triweight_cdf
@@ -13,6 +14,7 @@ from dspsx.sfh.diffmah import DiffmahHalo, MassAccretionHistory
 
 _EFFICIENCY_ROLL = 9.0
 SFR_MIN = 1e-14
+_EARLY = np.logspace(-2.0, -0.1, 24)
 
 
 @final
@@ -52,7 +54,9 @@ class DiffstarSFH(StarFormationHistory):
         # the quenching function is made of two triweights; a fast one must not fall between the nodes of an age cell
         events = jnp.asarray([-6.0, -3.0, 0.0, 3.0, 6.0], t_obs.dtype)
         quench = pow10(self.lg_qt + self._quench_width() * events)
-        return jnp.concatenate([quench, self.mah.breaks(t_obs)])
+        # all else is a function of log t: in the early universe a heavy halo may pass its critical mass within 60 Myr
+        early = t_obs * jnp.asarray(_EARLY, t_obs.dtype)
+        return jnp.concatenate([early, quench, self.mah.breaks(t_obs)])
 
     def _quench_width(self):
         return pow10(self.qlglgdt) / 12.0

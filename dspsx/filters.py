@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 
 from dspsx._files import open_hdf5
 from dspsx._model import AbstractModel, Number, data
-from dspsx._numerics import gauss_legendre
+from dspsx._numerics import CROWDING_WIDTHS, gauss_legendre
 
 _EMBEDDED_FILE = "filters.h5"
 #: Gauss-Legendre nodes per interval, where the integrand is a product of two straight lines over lambda.
@@ -36,18 +36,23 @@ class FilterSet(AbstractModel):
     Curve and spectrum are both piecewise linear, and their product is integrated on the union of their points, at any
     redshift, with its gradient. The scale of a transmission does not matter; it may exceed one.
 
-    **Fields:** `names` of the bands and `sizes`, the number of points of each; `wave`, `transmission` (point,): the curves,
-    one after the other. Make one with `load`, `from_arrays`, `from_files`, `from_speclite` or `from_sedpy`; join two with `+`.
+    **Fields:** `names` of the bands; `sizes`, the number of points of each; `widths`, ln of the last wavelength over the
+    first; `wave`, `transmission` (point,): the curves, one after the other. Make one with `load`, `from_arrays`, `from_files`, `from_speclite` or `from_sedpy`; join two with `+`.
     """
 
     names: tuple[str, ...] = eqx.field(static=True)
     sizes: tuple[int, ...] = eqx.field(static=True)
+    widths: tuple[float, ...] = eqx.field(static=True)
     wave: Float[Array, " point"] = data()
     transmission: Float[Array, " point"] = data()
 
     def __check_init__(self):
         shape = (sum(self.sizes),)
-        if len(self.names) != len(self.sizes) or self.wave.shape != shape or self.transmission.shape != shape:
+        if (
+            not len(self.names) == len(self.sizes) == len(self.widths)
+            or self.wave.shape != shape
+            or self.transmission.shape != shape
+        ):
             raise ValueError(
                 f"FilterSet: {len(self.names)} names and {len(self.sizes)} sizes with {shape[0]} points, but wave "
                 f"{self.wave.shape} and transmission {self.transmission.shape}. Use FilterSet.from_arrays."
@@ -69,19 +74,27 @@ class FilterSet(AbstractModel):
         waves, curves = np.split(np.asarray(self.wave), cuts), np.split(np.asarray(self.transmission), cuts)
         return list(zip(waves, curves, strict=True))
 
-    def projection(self, wave: Float[Array, " wave"], redshift: Number = 0.0) -> Float[Array, "band wave"]:
+    def projection(
+        self, wave: Float[Array, " wave"], redshift: Number = 0.0, crowds: tuple[int, ...] | None = None
+    ) -> Float[Array, "band wave"]:
         r"""The matrix P with :math:`\langle f_\nu \rangle = P f_\nu`, for a spectrum on rest-frame wavelengths at a redshift.
 
-        Row sums are one for a band that the spectrum covers, less for one that it covers in part.
+        Row sums are one for a band that the spectrum covers, less for one that it covers in part. `crowds`, what
+        `_numerics.crowding` says of `wave` (an SSP grid has it), saves time.
         """
         observed = wave * (1.0 + jnp.asarray(redshift, wave.dtype))
-        return _hat_integrals(observed, self.wave, self.transmission, self.sizes)
+        windows = _windows(wave.size, self.widths, crowds)
+        return _hat_integrals(observed, self.wave, self.transmission, self.sizes, windows)
 
     def band_average(
-        self, wave: Float[Array, " wave"], spectrum: Float[Array, " wave"], redshift: Number = 0.0
+        self,
+        wave: Float[Array, " wave"],
+        spectrum: Float[Array, " wave"],
+        redshift: Number = 0.0,
+        crowds: tuple[int, ...] | None = None,
     ) -> Float[Array, " band"]:
         """Mean f_nu in each band of a spectrum on rest-frame wavelengths, seen at a redshift; in the spectrum's unit."""
-        return jnp.matmul(self.projection(wave, redshift), spectrum, precision=jax.lax.Precision.HIGHEST)
+        return jnp.matmul(self.projection(wave, redshift, crowds), spectrum, precision=jax.lax.Precision.HIGHEST)
 
     def pivot_wavelengths(self) -> np.ndarray:
         r"""Pivot wavelength of each band in Angstrom, :math:`\sqrt{\int T \lambda d\lambda / \int T d\lambda / \lambda}`."""
@@ -143,7 +156,8 @@ class FilterSet(AbstractModel):
             )
         curves = [_checked(*curve) for curve in zip(names, waves, transmissions, strict=True)]
         sizes = tuple(w.size for w, _ in curves)
-        return cls(names, sizes, np.concatenate([w for w, _ in curves]), np.concatenate([t for _, t in curves]))
+        widths = tuple(float(np.log(w[-1] / w[0])) for w, _ in curves)
+        return cls(names, sizes, widths, np.concatenate([w for w, _ in curves]), np.concatenate([t for _, t in curves]))
 
     @classmethod
     def from_files(cls, paths: str | os.PathLike | Sequence, names: Sequence[str] | None = None) -> "FilterSet":
@@ -181,56 +195,76 @@ class FilterSet(AbstractModel):
 
 
 def _hat_integrals(
-    x: Float[Array, " wave"], f: Float[Array, " point"], transmission: Float[Array, " point"], sizes: tuple[int, ...]
+    x: Float[Array, " wave"],
+    f: Float[Array, " point"],
+    transmission: Float[Array, " point"],
+    sizes: tuple[int, ...],
+    windows: tuple[int, ...],
 ) -> Float[Array, "band wave"]:
     """Normalised integrals of T dlambda/lambda against the hat functions of the observed wavelengths x, for each band.
 
     The union of the points of x and of a curve f is never sorted: each point starts one interval, which ends at the next
-    point of either, found by counting. Where two coincide, the spectrum's comes first.
+    point of either, found by counting. Where two coincide, the spectrum's comes first. Only `windows` points of the
+    spectrum are looked at for each band: as many as can lie within it.
     """
-    n, size = x.size, np.asarray(sizes, np.int32)
-    first = np.cumsum(size, dtype=np.int32) - size
-    band = np.repeat(np.arange(size.size, dtype=np.int32), size)
-    starts = np.setdiff1d(np.arange(f.size - 1), first[1:] - 1)  # points that start an interval of their own curve
+    n, size, window = x.size, np.asarray(sizes, np.int32), np.asarray(windows, np.int32)
+    bands = np.arange(size.size, dtype=np.int32)
+    first, window_first = (np.cumsum(count, dtype=np.int32) - count for count in (size, window))
+    band, window_band = np.repeat(bands, size), np.repeat(bands, window)
+    starts = np.setdiff1d(np.arange(f.size - 1, dtype=np.int32), first[1:] - 1)  # a curve's last point starts nothing
     step = f[1:] - f[:-1]
     slope = (transmission[1:] - transmission[:-1]) / jnp.where(step > 0, step, 1.0)
+    intervals = jnp.stack([f[:-1], f[1:], transmission[:-1], slope], axis=-1)
 
-    def integrate(start, end, k, left, right):
-        """Shares of the points left and right in the integral from start to end, in the interval k of a curve."""
+    def integrate(start, end, interval, left, right):
+        """Shares of the points left and right in the integral from start to end, in an interval of a curve."""
         width = end - start
+        wave, _, value_there, slope = (interval[:, i] for i in range(4))
         total = upper = jnp.zeros_like(start)
         for node, weight in zip(*gauss_legendre(_ORDER), strict=True):
             at = start + width * float(node)
-            value = (transmission[k] + slope[k] * (at - f[k])) * (width * float(weight)) / at
+            value = (value_there + slope * (at - wave)) * (width * float(weight)) / at
             total, upper = total + value, upper + value * ((at - left) / (right - left))
-        return total - upper, upper
+        return jnp.stack([total - upper, upper], axis=-1)
 
     def earlier(of_spectrum, of_curve):
         """The next point; unlike jnp.minimum, with the gradient of the spectrum's where the two coincide."""
         return jnp.where(of_spectrum <= of_curve, of_spectrum, of_curve)
 
     # intervals that start at a point of a curve, in the interval j of the spectrum
-    # number of points of x up to and with each f
-    after = jnp.searchsorted(x, f, side="right", method="scan_unrolled").astype(jnp.int32)
+    after = jnp.searchsorted(x, f, side="right").astype(jnp.int32)  # points of x up to and with each f
     j = jnp.clip(after[starts] - 1, 0, n - 2)
     covered = (after[starts] > 0) & (after[starts] < n)
     end = jnp.where(covered, earlier(x[j + 1], f[starts + 1]), f[starts])
-    lower, upper = integrate(f[starts], end, starts, x[j], x[j + 1])
-    rows = jnp.zeros((size.size, n), x.dtype).at[band[starts], j].add(lower).at[band[starts], j + 1].add(upper)
+    of_curve = integrate(f[starts], end, intervals[starts], x[j], x[j + 1])
 
-    # intervals that start at a point of the spectrum, in the interval k of the curve
-    before = jnp.cumsum(jnp.zeros((size.size, n + 1), after.dtype).at[band, after].add(1), axis=1)[:, : n - 1]
-    inside = (before > 0) & (before < size[:, None])
-    k = first[:, None] + jnp.clip(before - 1, 0, size[:, None] - 2)
-    start = jnp.broadcast_to(x[None, :-1], k.shape)
-    end = jnp.where(inside, earlier(jnp.broadcast_to(x[None, 1:], k.shape), f[k + 1]), start)
-    lower, upper = integrate(start, end, k, start, jnp.broadcast_to(x[None, 1:], k.shape))
-    rows = rows.at[:, :-1].add(lower).at[:, 1:].add(upper)
+    # intervals that start at a point i of the spectrum, in the interval k of a curve; the windows one after the other
+    begin = jnp.maximum(after[first] - 1, 0)
+    i = begin[window_band] + (np.arange(window.sum(), dtype=np.int32) - window_first[window_band])
+    place = window_first[band] + jnp.minimum(after - begin[band], window[band])
+    before = jnp.cumsum(jnp.zeros(window.sum() + 1, jnp.int32).at[place].add(1))[:-1]  # curves' points before each i
+    k = before - 1
+    inside = (k >= first[window_band]) & (k < (first + size - 1)[window_band]) & (i < n - 1)
+    i, interval = jnp.clip(i, 0, n - 2), intervals[jnp.clip(k, 0, f.size - 2)]
+    end = jnp.where(inside, earlier(x[i + 1], interval[:, 1]), x[i])
+    of_spectrum = integrate(x[i], end, interval, x[i], x[i + 1])
+
+    where = (np.concatenate([band[starts], window_band]), jnp.concatenate([j, i]))
+    pairs = jnp.zeros((size.size, n, 2), x.dtype).at[where].add(jnp.concatenate([of_curve, of_spectrum]))
+    rows = pairs[:, :, 0] + jnp.pad(pairs[:, :-1, 1], ((0, 0), (1, 0)))
 
     # the integral of T dlambda/lambda itself is done in closed form: a curve may have a step as wide as itself
     parts = (transmission[:-1] - slope * f[:-1]) * jnp.log1p(step / f[:-1]) + slope * step
     whole = jax.ops.segment_sum(parts[starts], band[starts], size.size, indices_are_sorted=True)
     return rows / whole[:, None]
+
+
+def _windows(n: int, widths: tuple[float, ...], crowds: tuple[int, ...] | None) -> tuple[int, ...]:
+    """How many intervals of a spectrum of n points a band of each width can touch."""
+    if crowds is None:
+        return (n - 1,) * len(widths)
+    counts = [next((c for w, c in zip(CROWDING_WIDTHS, crowds, strict=True) if w >= width), n) for width in widths]
+    return tuple(min(c + 2, n - 1) for c in counts)
 
 
 @functools.cache

@@ -106,7 +106,7 @@ class GalaxySEDModel(AbstractModel):
 
     def fluxes(self, unit: str = "maggies") -> Float[Array, " band"]:
         """Mean flux density f_nu in each band, in a unit of `units.PER_MAGGIE`."""
-        luminosity = self.filters.band_average(self.ssp.wave, self.rest_sed(), self.redshift)
+        luminosity = self._band_luminosity(self.redshift)
         return luminosity * (self._dimming() / units.AB_LSUN_HZ) * units.per_maggie(unit)
 
     def magnitudes(self) -> Float[Array, " band"]:
@@ -115,7 +115,7 @@ class GalaxySEDModel(AbstractModel):
 
     def rest_magnitudes(self) -> Float[Array, " band"]:
         """Absolute AB magnitude in each band at rest."""
-        luminosity = self.filters.band_average(self.ssp.wave, self.rest_sed())
+        luminosity = self._band_luminosity(0.0)
         return -2.5 * safe_log10(luminosity / units.AB_LSUN_HZ)
 
     def mass_formed(self) -> Scalar:
@@ -127,6 +127,9 @@ class GalaxySEDModel(AbstractModel):
         if isinstance(timescale, float | int) and timescale == 0:
             return self.sfh.rate(jnp.zeros(1, self.redshift.dtype), self.t_obs)[0]
         return self.sfh.mean_sfr(self.t_obs, timescale)
+
+    def _band_luminosity(self, redshift: Number) -> Float[Array, " band"]:
+        return self.filters.band_average(self.ssp.wave, self.rest_sed(), redshift, self.ssp.crowds)
 
     def _dimming(self) -> Scalar:
         return self.cosmology.dimming(self.redshift)

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 from dspsx import units
 from dspsx._files import open_hdf5, write_hdf5
 from dspsx._model import AbstractModel, data, is_concrete
+from dspsx._numerics import crowding
 
 _KEYS = ("ssp_lgmet", "ssp_lg_age_gyr", "ssp_wave", "ssp_flux")
 _DEFAULT_FILE = "ssp_popstar_chabrier.h5"
@@ -44,7 +45,14 @@ class SSPGrid(AbstractModel):
     lg_age: Float[Array, " age"] = data()
     lgmet: Float[Array, " met"] = data()
     flux: Float[Array, "met age wave"] = data()
-    provenance: tuple[tuple[str, str], ...] = eqx.field(static=True, default=())
+    provenance: tuple[tuple[str, str], ...] = eqx.field(static=True)
+    crowds: tuple[int, ...] | None = eqx.field(static=True)
+
+    def __init__(self, wave: Any, lg_age: Any, lgmet: Any, flux: Any, provenance: tuple[tuple[str, str], ...] = ()):
+        self.wave, self.lg_age, self.lgmet, self.flux = wave, lg_age, lgmet, flux
+        self.provenance = provenance
+        # how crowded the wavelengths are, for the band integrals; of an axis that increases, or the check will refuse it
+        self.crowds = crowding(np.asarray(wave)) if is_concrete(wave) and np.ndim(wave) == 1 else None
 
     def __check_init__(self):
         arrays = {name: getattr(self, name) for name in ("wave", "lg_age", "lgmet", "flux")}

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dspsx._model import AbstractModel, Number, Scalar
-from dspsx._numerics import gauss_legendre, merge_sorted, pow10
+from dspsx._numerics import gauss_legendre, pow10, sort_few
 
 #: Age of the universe today in Gyr, where nothing else is given.
 T_TODAY = 13.8
@@ -89,7 +89,7 @@ class StarFormationHistory(AbstractModel):
         ends = jnp.concatenate([jnp.zeros(1, edges.dtype), jnp.minimum(edges, t_obs), t_obs[None]])
         breaks = self.breaks(t_obs)
         if breaks.size:
-            ends = merge_sorted(ends, jnp.clip(t_obs - breaks, 0.0, t_obs))
+            ends = sort_few(jnp.concatenate([ends, jnp.clip(t_obs - breaks, 0.0, t_obs)]))
         x, w = (jnp.asarray(q, edges.dtype)[None, :] for q in gauss_legendre(_ORDER))
         start, width = ends[:-1], jnp.diff(ends)
         age = start[:, None] + width[:, None] * x

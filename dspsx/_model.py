@@ -214,7 +214,7 @@ class _Mark:
         self.info, self.chosen = info, chosen
 
 
-def partition(model: M, where: Callable[[M], Any] | None = None, *, physical: bool = False) -> tuple[M, M]:
+def partition(model: M, where: Callable[[Any], Any] | None = None, *, physical: bool = False) -> tuple[M, M]:
     """Split a model into the parameters to fit, on the whole real line, and everything else.
 
     `theta, rest = partition(model)` takes every free parameter; `where=lambda g: (g.sfh, g.dust.av)` only the free
@@ -300,7 +300,7 @@ def _same(a: Any, b: Any) -> bool:
     return a is b or a == b
 
 
-def batch_axes(model: M, shared: Callable[[M], Any] | None = None) -> M:
+def batch_axes(model: M, shared: Callable[[Any], Any] | None = None) -> M:
     """The axes of a batch, for `in_axes` and `out_axes` of a vmap: 0 at each batched parameter, None elsewhere.
 
     Of one galaxy it gives the axes of a batch of such galaxies, all parameters batched but those of the components that
@@ -331,7 +331,7 @@ def take(batch: M, index: Any) -> M:
     return jax.tree.map(lambda axis, x: x if axis is None else x[index], batch_axes(batch), batch, is_leaf=_is_none)
 
 
-def replace(model: M, where: Callable[[M], Any], value: Any) -> M:
+def replace(model: M, where: Callable[[Any], Any], value: Any) -> M:
     """A model with one or more parameters (or whole components) changed; the original is left as it is.
 
     `replace(galaxy, lambda g: g.dust.av, 0.5)`, or with a tuple on both sides. A number keeps the dtype and the shape

@@ -40,7 +40,7 @@ def to_bounded(u: Float[Array, "*shape"], lo: float | None, hi: float | None) ->
     if lo is not None:
         return lo + jax.nn.softplus(u)
     if hi is not None:
-        return hi - jax.nn.softplus(u)
+        return hi - jax.nn.softplus(-u)
     return u
 
 
@@ -57,7 +57,8 @@ def to_unbounded(x: Float[Array, "*shape"], lo: float | None, hi: float | None) 
         return x
     inside = x - lo if lo is not None else hi - x  # pyright: ignore[reportOptionalOperand]
     y = jnp.maximum(inside, EDGE)
-    return y + jnp.log(-jnp.expm1(-y))
+    u = y + jnp.log(-jnp.expm1(-y))
+    return u if lo is not None else -u
 
 
 @functools.cache

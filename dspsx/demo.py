@@ -155,8 +155,8 @@ def fit_host(steps: int, starts: int, progress: Callable) -> Fit:
     def loss(theta, rest):
         # half of chi squared, minus the log of priors: uniform between the bounds (in theta: logistic), times a Gaussian
         uniform = sum(jnp.sum(jax.nn.log_sigmoid(u) + jax.nn.log_sigmoid(-u)) for u in jax.tree.leaves(theta))
-        mean, width = LGMET_PRIOR
         galaxy: Any = combine(theta, rest)
+        mean, width = LGMET_PRIOR
         gaussian = -0.5 * ((galaxy.metallicity.lgmet - mean) / width) ** 2
         return 0.5 * jnp.sum(residuals(theta, rest) ** 2) - uniform - gaussian
 

@@ -37,7 +37,8 @@ class FilterSet(AbstractModel):
     redshift, with its gradient. The scale of a transmission does not matter; it may exceed one.
 
     **Fields:** `names` of the bands; `sizes`, the number of points of each; `widths`, ln of the last wavelength over the
-    first; `wave`, `transmission` (point,): the curves, one after the other. Make one with `load`, `from_arrays`, `from_files`, `from_speclite` or `from_sedpy`; join two with `+`.
+    first; `wave`, `transmission` (point,): the curves, one after the other. Make one with `load`, `from_arrays`,
+    `from_files`, `from_speclite` or `from_sedpy`; join two with `+`.
     """
 
     names: tuple[str, ...] = eqx.field(static=True)

@@ -45,8 +45,8 @@ class SSPGrid(AbstractModel):
     lg_age: Float[Array, " age"] = data()
     lgmet: Float[Array, " met"] = data()
     flux: Float[Array, "met age wave"] = data()
-    provenance: tuple[tuple[str, str], ...] = eqx.field(static=True)
-    crowds: tuple[int, ...] | None = eqx.field(static=True)
+    provenance: tuple[tuple[str, str], ...] = eqx.field(static=True, default=())
+    crowds: tuple[int, ...] | None = eqx.field(static=True, default=None)
 
     def __init__(self, wave: Any, lg_age: Any, lgmet: Any, flux: Any, provenance: tuple[tuple[str, str], ...] = ()):
         self.wave, self.lg_age, self.lgmet, self.flux = wave, lg_age, lgmet, flux

@@ -147,14 +147,18 @@ def main() -> None:
     """Run both precisions, each in a process of its own, and print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument("--json", help="write the results to this file too")
+    parser.add_argument("--quick", action="store_true", help="few repeats: to see that it runs, not to quote")
     parser.add_argument("--dtype", choices=("float32", "float64"), help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.quick:
+        global REPEATS, CALLS
+        REPEATS, CALLS = 2, 1
     if options.dtype:
         print(json.dumps(one_sed(options.dtype)))
         return
     results = []
     for dtype in ("float32", "float64"):
-        command = [sys.executable, "-m", "benchmarks", "--dtype", dtype]
+        command = [sys.executable, "-m", "benchmarks", "--dtype", dtype, *(["--quick"] if options.quick else [])]
         output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         results.append(json.loads(output.splitlines()[-1]))
         show(results[-1])

@@ -1,6 +1,7 @@
 """The command `dspsx`."""
 
 import argparse
+import pathlib
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -29,6 +30,9 @@ def _demo(options: argparse.Namespace) -> int:
     began = time.perf_counter()
     if options.galaxies < 1:
         print("dspsx demo: --galaxies must be at least 1.", file=sys.stderr)
+        return 2
+    if not pathlib.Path(options.out).resolve().parent.is_dir():
+        print(f"dspsx demo: there is no folder for {options.out!r}.", file=sys.stderr)
         return 2
     import numpy as np
 

@@ -317,7 +317,10 @@ def _read_curve(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
 
 def _pivot(wave: np.ndarray, transmission: np.ndarray) -> float:
     w, t = np.asarray(wave, float), np.asarray(transmission, float)
-    return float(np.sqrt(np.trapezoid(t * w, w) / np.trapezoid(t / w, w)))
+    nodes, weights = gauss_legendre(4)
+    at = w[:-1, None] + np.diff(w)[:, None] * nodes
+    value = np.interp(at, w, t) * np.diff(w)[:, None] * weights
+    return float(np.sqrt((value * at).sum() / (value / at).sum()))
 
 
 def _outside(wave: np.ndarray, transmission: np.ndarray, lo: float, hi: float) -> float:

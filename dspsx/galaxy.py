@@ -33,7 +33,8 @@ class GalaxySEDModel(AbstractModel):
     screens (one, with s = 1, for a law of wavelength alone). Every method is differentiable with respect to every
     parameter; each describes ONE galaxy: batch them with `dspsx.stack` and `eqx.filter_vmap`.
 
-    At z = 0 apparent magnitudes are those at 10 pc, the absolute ones.
+    At z = 0 apparent magnitudes are those at 10 pc, the absolute ones. Each method is compiled once for all galaxies built
+    of the same classes, also when it is called outside `jax.jit`.
     """
 
     ssp: SSPGrid = eqx.field(default_factory=SSPGrid.default, kw_only=True)
@@ -81,6 +82,7 @@ class GalaxySEDModel(AbstractModel):
             )
 
     @property
+    @eqx.filter_jit
     def t_obs(self) -> Scalar:
         """Age of the universe in Gyr at the galaxy's redshift."""
         return self.cosmology.age(self.redshift)
@@ -90,38 +92,46 @@ class GalaxySEDModel(AbstractModel):
         """Observed wavelengths in Angstrom of the SSP grid at the galaxy's redshift."""
         return self.ssp.wave * (1.0 + self.redshift)
 
+    @eqx.filter_jit
     def weights(self) -> Float[Array, "met age"]:
         """Mass formed in Msun at each metallicity and age of the SSP grid."""
         return self.metallicity.joint_weights(self.ssp.lgmet, self.ssp.lg_age, self.sfh, self.t_obs)
 
+    @eqx.filter_jit
     def rest_sed(self) -> Float[Array, " wave"]:
         """Luminosity in Lsun/Hz at the rest-frame wavelengths `ssp.wave`, after dust."""
         share, transmission = self.dust.screens(self.ssp.wave, self.ssp.lg_age)
         light = self.ssp.integrate(self.weights()[None] * share[:, None, :])
         return (light * transmission).sum(0)
 
+    @eqx.filter_jit
     def observed_sed(self, unit: str = "maggies") -> Float[Array, " wave"]:
         """Flux density f_nu at `observed_wave`, in a unit of `units.PER_MAGGIE` (maggies, nanomaggies, Jy, mJy, uJy, nJy, cgs)."""
         return self.rest_sed() * (self._dimming() / units.AB_LSUN_HZ) * units.per_maggie(unit)
 
+    @eqx.filter_jit
     def fluxes(self, unit: str = "maggies") -> Float[Array, " band"]:
         """Mean flux density f_nu in each band, in a unit of `units.PER_MAGGIE`."""
         luminosity = self._band_luminosity(self.redshift)
         return luminosity * (self._dimming() / units.AB_LSUN_HZ) * units.per_maggie(unit)
 
+    @eqx.filter_jit
     def magnitudes(self) -> Float[Array, " band"]:
         """Apparent AB magnitude in each band; at z = 0 that at 10 pc. A band without any light has a finite limit, above 80."""
         return -2.5 * safe_log10(self.fluxes())
 
+    @eqx.filter_jit
     def rest_magnitudes(self) -> Float[Array, " band"]:
         """Absolute AB magnitude in each band at rest."""
         luminosity = self._band_luminosity(0.0)
         return -2.5 * safe_log10(luminosity / units.AB_LSUN_HZ)
 
+    @eqx.filter_jit
     def mass_formed(self) -> Scalar:
         """Mass of all stars ever formed, in Msun; what survives is less."""
         return self.sfh.age_weights(self.ssp.lg_age, self.t_obs).sum()
 
+    @eqx.filter_jit
     def sfr(self, timescale: Number = 0.1) -> Scalar:
         """Star formation rate in Msun/yr, averaged over the last `timescale` Gyr (0.1: 100 Myr); 0: at this moment."""
         if isinstance(timescale, float | int) and timescale == 0:

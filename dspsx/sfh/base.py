@@ -2,6 +2,7 @@
 
 import abc
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -55,16 +56,19 @@ class StarFormationHistory(AbstractModel):
         """
         return hat_age_weights(self, lg_age, t_obs)
 
+    @eqx.filter_jit
     def mass_formed(self, t_obs: Number) -> Scalar:
         """Mass formed in Msun by cosmic time t_obs; stars that have died since are counted."""
         _, mass, _ = self._elements(t_obs)
         return mass.sum()
 
+    @eqx.filter_jit
     def mean_age(self, t_obs: Number) -> Scalar:
         """Mean age in Gyr of the stars formed by t_obs, weighted by the mass formed."""
         age, mass, _ = self._elements(t_obs)
         return (age * mass).sum() / jnp.maximum(mass.sum(), 1e-30)
 
+    @eqx.filter_jit
     def mean_sfr(self, t_obs: Number, timescale: Number) -> Scalar:
         """Star formation rate in Msun/yr averaged over the last `timescale` Gyr before t_obs."""
         timescale = self._scalar(timescale)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dspsx._model import AbstractModel, named_parameters, replace
+from dspsx._model import AbstractModel, Parameter, infos
 from dspsx.cosmology import Cosmology
 from dspsx.dust.attenuation import DustLaw, DustModel
 from dspsx.filters import FilterSet
@@ -81,16 +81,12 @@ def evaluate(model: AbstractModel) -> jax.Array:
 
 def draw(model: Any, rng: np.random.Generator, where: Callable[[float, float], float] | None = None) -> Any:
     """A copy of `model` with every bounded parameter drawn uniformly inside its bounds, or placed by `where(lo, hi)`."""
-    for name, (info, value) in named_parameters(model).items():
-        lo, hi = info.bounds
+
+    def new(info: Any, x: Any) -> Any:
+        lo, hi = info.bounds if isinstance(info, Parameter) else (None, None)
         if lo is None or hi is None:
-            continue
-        new = where(lo, hi) if where else rng.uniform(lo + 0.02 * (hi - lo), hi - 0.02 * (hi - lo))
-        model = replace(model, lambda m, name=name: _at(m, name), np.full(value.shape, new))
-    return model
+            return x
+        value = where(lo, hi) if where else rng.uniform(lo + 0.02 * (hi - lo), hi - 0.02 * (hi - lo))
+        return jnp.full_like(x, value)
 
-
-def _at(model: Any, name: str) -> Any:
-    for part in name.split("."):
-        model = model[int(part)] if part.isdigit() else getattr(model, part)
-    return model
+    return jax.tree.map(new, infos(model), model)

@@ -3,6 +3,7 @@
 from dspsx import units
 from dspsx._model import (
     AbstractModel,
+    Scalar,
     batch_axes,
     combine,
     data,
@@ -52,6 +53,7 @@ __all__ = [
     "PowerLawDust",
     "SSPGrid",
     "Salim18",
+    "Scalar",
     "StarFormationHistory",
     "TabulatedSFH",
     "batch_axes",

@@ -26,13 +26,13 @@ def open_hdf5(path: str | os.PathLike, what: str, required: Sequence[str] = ()) 
         reason = "it is empty" if size == 0 else "it is not HDF5, or it is truncated"
         raise ValueError(f"{what}: cannot read {str(path)!r} ({size} bytes): {reason} [{error}].") from error
     with file:
-        missing = [name for name in required if name not in file]
-        if missing:
-            found = ", ".join(file.keys()) or "nothing"
-            raise ValueError(f"{what}: {str(path)!r} lacks {', '.join(missing)}; it holds {found}.")
         try:
+            missing = [name for name in required if not isinstance(file.get(name), h5py.Dataset)]
+            if missing:
+                found = ", ".join(map(str, file.keys())) or "nothing"
+                raise ValueError(f"{what}: {str(path)!r} lacks {', '.join(missing)} (as datasets); it holds {found}.")
             yield file
-        except OSError as error:  # a truncated chunk shows only when it is read
+        except (OSError, KeyError, RuntimeError) as error:  # damage may show only when a part is read
             raise ValueError(f"{what}: {str(path)!r} is damaged or truncated [{error}].") from error
 
 

@@ -9,6 +9,7 @@ module that is not ours (an `eqx.nn.MLP`, say) count as free parameters without 
 import dataclasses
 import functools
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -93,6 +94,14 @@ class AbstractModel(eqx.Module):
     def __check_init__(self):
         for name, info in parameters_of(type(self)).items():
             _check_parameter(type(self).__name__, name, info, getattr(self, name))
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if _KEY not in field.metadata and not field.metadata.get("static") and _is_number(value):
+                raise TypeError(
+                    f"{type(self).__name__}.{field.name} is a number that is not declared: write `{field.name}: Scalar = "
+                    f"param(...)` for a parameter, `data()` for a table, or `eqx.field(static=True)` for a switch."
+                )
+        require_single(self)
 
     def __repr__(self) -> str:
         if (brief := getattr(self, "brief", None)) is not None:
@@ -153,6 +162,8 @@ def _check_value(where: str, info: Parameter, value: Any) -> None:
     x = np.asarray(value)
     if np.isnan(x).any():
         raise ValueError(f"{where} is NaN; expected a value in {_interval(info)}.")
+    if np.isinf(x).any():
+        raise ValueError(f"{where} = {x[np.isinf(x)].ravel()[0]} is not finite; expected a value in {_interval(info)}.")
     lo, hi = info.bounds
     # a bound given as a Python float may round to just outside in float32
     slack = 1e-6 * max(abs(b) for b in (lo or 0.0, hi or 0.0, 1e-30))
@@ -160,6 +171,29 @@ def _check_value(where: str, info: Parameter, value: Any) -> None:
         bad = x[(x < (-np.inf if lo is None else lo)) | (x > (np.inf if hi is None else hi))].ravel()[0]
         hint = f" ({info.doc})" if info.doc else ""
         raise ValueError(f"{where} = {bad:g} is outside its bounds {_interval(info)}{hint}.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, jax.Array | np.ndarray | np.generic | float | int) and not isinstance(value, bool)
+
+
+def require_single(model: Any) -> None:
+    """Raise ValueError if a model is a batch: its methods are those of one galaxy."""
+    for name, (info, x) in named_parameters(model).items():
+        if _is_batched(info, x):
+            raise ValueError(
+                f"{type(model).__name__} is a batch ({name} has shape {np.shape(x)}), where one model is meant. Evaluate a "
+                f"batch with eqx.filter_vmap(function, in_axes=(dspsx.batch_axes(batch),))(batch)."
+            )
+
+
+def warn(message: str) -> None:
+    """Warn at the line of the caller's own code, outside dspsx and the libraries that build its objects."""
+    ours = ("dspsx", "equinox", "jaxtyping", "beartype", "jax")
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ours:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level)
 
 
 def _child(node: Any, key: Any) -> Any:
@@ -252,19 +286,25 @@ def _choose(node: Any) -> Any:
 
 
 def _where_not_none(tree: Any, like: Any) -> Any:
-    return jax.tree.map(lambda t, x: None if x is None else t, tree, like, is_leaf=lambda x: isinstance(x, _Mark))
+    is_leaf = lambda x: isinstance(x, _Mark | Parameter)  # noqa: E731
+    return jax.tree.map(lambda t, x: None if x is None else t, tree, like, is_leaf=is_leaf)
 
 
 def combine(theta: M, rest: M, *, physical: bool = False) -> M:
     """The model again, from the two halves that `partition` made; differentiable in both."""
     full = eqx.combine(theta, rest)
+    kinds = infos(full)
+    if any(isinstance(kind, str) for kind in jax.tree.leaves(_where_not_none(kinds, theta))):
+        raise ValueError(
+            "combine(theta, rest): the first half holds data, so the halves are exchanged, or not of `partition`."
+        )
     if physical:
         return full
 
     def bounded(info, u, x):
         return x if u is None else to_bounded(u, *info.bounds)
 
-    return jax.tree.map(bounded, infos(full), theta, full)
+    return jax.tree.map(bounded, kinds, theta, full)
 
 
 def stack(models: Sequence[M]) -> M:
@@ -326,9 +366,19 @@ def _is_none(x: Any) -> bool:
     return x is None
 
 
-def take(batch: M, index: Any) -> M:
-    """The galaxy (an integer) or the smaller batch (a slice, an array) at `index` of a batch."""
-    return jax.tree.map(lambda axis, x: x if axis is None else x[index], batch_axes(batch), batch, is_leaf=_is_none)
+def take(batch: M, index: Any, shared: Callable[[Any], Any] | None = None) -> M:
+    """The galaxy (an integer) or the smaller batch (a slice, an array) at `index` of a batch.
+
+    `shared` names foreign modules (a network) that the whole batch has in common, as in `batch_axes`.
+    """
+    lengths = {np.shape(x)[0] for info, x in named_parameters(batch).values() if _is_batched(info, x)}
+    if not lengths:
+        raise ValueError(f"take: this {type(batch).__name__} is one model, not a batch.")
+    n = min(lengths)
+    if isinstance(index, int) and not -n <= index < n:
+        raise IndexError(f"take: index {index} is outside a batch of {n}.")
+    axes = batch_axes(batch, shared)
+    return jax.tree.map(lambda axis, x: x if axis is None else x[index], axes, batch, is_leaf=_is_none)
 
 
 def replace(model: M, where: Callable[[Any], Any], value: Any) -> M:
@@ -343,12 +393,34 @@ def replace(model: M, where: Callable[[Any], Any], value: Any) -> M:
     nodes = list(nodes) if many else [nodes]
     if len(values) != len(nodes):
         raise ValueError(f"replace: {len(nodes)} place(s) were chosen and {len(values)} value(s) given.")
+    places = where(jax.tree_util.tree_map_with_path(lambda path, info: (path, info), infos(model)))
+    for place in places if many else [places]:
+        if type(place) is tuple and place[1] == DATA:
+            owner = functools.reduce(_child, place[0][:-1], model)
+            raise ValueError(
+                f"replace: {type(owner).__name__}.{place[0][-1].name} is data, of which no single array can change; build the "
+                "grid or table anew and replace it whole."
+            )
     new = [_like(node, v) for node, v in zip(nodes, values, strict=True)]
     model = eqx.tree_at(where, model, new if many else new[0])
     for name, (info, x) in named_parameters(model).items():
         if is_concrete(x):
             _check_value(f"{type(model).__name__}.{name}", info, x)
+    if not any(_is_batched(info, x) for info, x in named_parameters(model).values()):
+        _check_again(model)
     return model
+
+
+def _check_again(model: Any) -> None:
+    """The checks of construction, of a model and of the components in it."""
+    for field in dataclasses.fields(model):
+        is_ours = lambda x: isinstance(x, AbstractModel)  # noqa: E731
+        for part in jax.tree.leaves(getattr(model, field.name), is_leaf=is_ours):
+            if is_ours(part):
+                _check_again(part)
+    for cls in type(model).__mro__:
+        if "__check_init__" in vars(cls):
+            vars(cls)["__check_init__"](model)
 
 
 def _like(old: Any, new: Any) -> Any:

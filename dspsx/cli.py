@@ -1,6 +1,7 @@
 """The command `dspsx`."""
 
 import argparse
+import os
 import pathlib
 import sys
 import time
@@ -20,10 +21,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     demo.add_argument("--galaxies", type=int, default=10_000, help="size of the population (default: %(default)s)")
     show = commands.add_parser("show", help="print the summary of a saved model")
     show.add_argument("file")
+    show.add_argument("--ssp", help="the SSP grid (HDF5) that the model was made with, if it is not the embedded one")
     commands.add_parser("filters", help="list the embedded filters")
     commands.add_parser("ssp", help="what the embedded SSP grid is, and what it says about itself")
     options = parser.parse_args(argv)
-    return {"demo": _demo, "show": _show, "filters": _filters, "ssp": _ssp}[options.command](options)
+    try:
+        code = {"demo": _demo, "show": _show, "filters": _filters, "ssp": _ssp}[options.command](options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `dspsx filters | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -31,8 +39,12 @@ def _demo(options: argparse.Namespace) -> int:
     if options.galaxies < 1:
         print("dspsx demo: --galaxies must be at least 1.", file=sys.stderr)
         return 2
-    if not pathlib.Path(options.out).resolve().parent.is_dir():
-        print(f"dspsx demo: there is no folder for {options.out!r}.", file=sys.stderr)
+    out = pathlib.Path(options.out)
+    if not out.resolve().parent.is_dir() or out.is_dir():
+        print(f"dspsx demo: --out must be a file in a folder that exists; got {options.out!r}.", file=sys.stderr)
+        return 2
+    if out.suffix.lower() not in (".png", ".pdf", ".svg"):
+        print(f"dspsx demo: --out must end in .png, .pdf or .svg; got {options.out!r}.", file=sys.stderr)
         return 2
     import numpy as np
 
@@ -95,10 +107,10 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
-    from dspsx import load, summary
+    from dspsx import SSPGrid, load, summary
 
     try:
-        summary(load(options.file))
+        summary(load(options.file, ssp=SSPGrid.from_hdf5(options.ssp) if options.ssp else None))
     except (ValueError, FileNotFoundError) as error:
         print(f"dspsx show: {error}", file=sys.stderr)
         return 1

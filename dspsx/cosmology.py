@@ -15,7 +15,7 @@ from typing import final
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dspsx._model import AbstractModel, Scalar, param
+from dspsx._model import AbstractModel, Scalar, param, require_single
 from dspsx._numerics import gauss_legendre, safe_power
 from dspsx.units import C_ANGSTROM, PC_CM
 
@@ -87,7 +87,7 @@ class Cosmology(AbstractModel):
         Raises ValueError for another name (upper or lower case).
         """
         try:
-            return cls(**_NAMED[name.lower()])
+            return cls(**_NAMED[str(name).lower()])
         except KeyError:
             known = ", ".join(sorted(_NAMED))
             raise ValueError(
@@ -161,7 +161,11 @@ class Cosmology(AbstractModel):
         return jnp.maximum(self.luminosity_distance(z) / _TEN_PC, 1.0)
 
     def _redshift(self, z: Redshift) -> Scalar:
-        return jnp.asarray(z, dtype=self.Om0.dtype)
+        require_single(self)
+        z = jnp.asarray(z, dtype=self.Om0.dtype)
+        if z.ndim:
+            raise ValueError(f"Cosmology: expected one redshift; got shape {z.shape}. For many, use jax.vmap.")
+        return z
 
     def _nodes(self) -> tuple[Float[Array, " node"], Float[Array, " node"]]:
         x, w = gauss_legendre(NODES)

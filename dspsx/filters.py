@@ -7,6 +7,7 @@ import hashlib
 import importlib.resources
 import os
 import pathlib
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import final
 
@@ -130,7 +131,10 @@ class FilterSet(AbstractModel):
         """
         curves = _embedded()
         chosen: list[str] = []
-        for pattern in [names] if isinstance(names, str) else names:
+        patterns = [names] if isinstance(names, str) else list(names)
+        if not patterns or not all(isinstance(pattern, str) for pattern in patterns):
+            raise ValueError(f"FilterSet.load needs at least one name or glob, such as 'lsst_*'; got {patterns!r}.")
+        for pattern in patterns:
             found = [name for name in curves if fnmatch.fnmatchcase(name, pattern.lower())]
             if not found:
                 near = difflib.get_close_matches(pattern.lower(), curves, n=4, cutoff=0.3)
@@ -297,6 +301,8 @@ def _checked(name: str, wave, transmission) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(
             f"filter {name}: the transmission must be positive or zero, and not all zero; least {t.min():g}."
         )
+    if (np.diff(w.astype(np.float32)) <= 0).any():
+        raise ValueError(f"filter {name}: some wavelengths are too close to be told apart in float32; thin the curve.")
     return w, t
 
 
@@ -307,7 +313,9 @@ def _read_curve(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
     if not path.is_file():
         raise FileNotFoundError(f"FilterSet.from_files: there is no file {str(path)!r}.")
     try:
-        columns = np.loadtxt(path, comments=("#", "\\"), ndmin=2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of an empty file, told below
+            columns = np.loadtxt(path, comments=("#", "\\"), ndmin=2)
     except ValueError as error:
         raise ValueError(f"FilterSet.from_files: {str(path)!r} is not two columns of numbers [{error}].") from error
     if columns.shape[0] == 0 or columns.shape[1] < 2:

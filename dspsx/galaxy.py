@@ -1,14 +1,14 @@
 """GalaxySEDModel: composes the ingredients of a galaxy, and predicts what is observed of it."""
 
-import warnings
 from typing import Any, final
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dspsx import units
-from dspsx._model import AbstractModel, Number, Scalar, is_concrete, param
+from dspsx._model import AbstractModel, Number, Scalar, is_concrete, param, require_single, warn
 from dspsx._numerics import safe_log10
 from dspsx.cosmology import Cosmology
 from dspsx.dust.attenuation import DustModel, NoDust
@@ -61,30 +61,29 @@ class GalaxySEDModel(AbstractModel):
 
     def _warn(self) -> None:
         """Tell what the prediction will lack; not under a trace, where values cannot be looked at."""
-        t_last = self.sfh.known_until()
-        if (
-            not all(is_concrete(x) for x in (self.redshift, self.cosmology.Om0, self.filters.wave, t_last))
-            or self.redshift.ndim
-        ):
+        z = self.redshift
+        if not eqx.is_inexact_array(z) or z.ndim or not all(map(is_concrete, jax.tree.leaves(self))):
             return
-        missed = self.filters.uncovered(self.ssp.wave, self.redshift)
+        if not 0 <= float(z) <= 20:
+            return  # the parameter's own check says so
+        missed = self.filters.uncovered(self.ssp.wave, z)
         if missed:
-            warnings.warn(
-                f"at redshift {float(self.redshift):g} the spectrum does not cover all of {', '.join(missed)}: light outside "
-                "the SSP grid's wavelengths counts as zero.",
-                stacklevel=4,
+            warn(
+                f"at redshift {float(z):g} the spectrum does not cover all of {', '.join(missed)}: light outside the SSP grid's "
+                "wavelengths counts as zero."
             )
-        if float(t_last) < float("inf") and (t_obs := float(self.t_obs)) > float(t_last) * (1 + 1e-4):
-            warnings.warn(
-                f"the star formation history ends at {float(t_last):g} Gyr, before the galaxy is observed at {t_obs:.4g} Gyr: "
-                "its last rate is held.",
-                stacklevel=4,
+        t_last = float(self.sfh.known_until())
+        if t_last < float("inf") and (t_obs := float(self.t_obs)) > t_last * (1 + 1e-4):
+            warn(
+                f"the star formation history ends at {t_last:g} Gyr, before the galaxy is observed at {t_obs:.4g} Gyr: its "
+                "last rate is held."
             )
 
     @property
     @eqx.filter_jit
     def t_obs(self) -> Scalar:
         """Age of the universe in Gyr at the galaxy's redshift."""
+        require_single(self)
         return self.cosmology.age(self.redshift)
 
     @property
@@ -100,7 +99,7 @@ class GalaxySEDModel(AbstractModel):
     @eqx.filter_jit
     def rest_sed(self) -> Float[Array, " wave"]:
         """Luminosity in Lsun/Hz at the rest-frame wavelengths `ssp.wave`, after dust."""
-        share, transmission = self.dust.screens(self.ssp.wave, self.ssp.lg_age)
+        share, transmission = self.dust.checked_screens(self.ssp.wave, self.ssp.lg_age)
         light = self.ssp.integrate(self.weights()[None] * share[:, None, :])
         return (light * transmission).sum(0)
 
@@ -131,12 +130,23 @@ class GalaxySEDModel(AbstractModel):
         """Mass of all stars ever formed, in Msun; what survives is less."""
         return self.sfh.age_weights(self.ssp.lg_age, self.t_obs).sum()
 
-    @eqx.filter_jit
     def sfr(self, timescale: Number = 0.1) -> Scalar:
-        """Star formation rate in Msun/yr, averaged over the last `timescale` Gyr (0.1: 100 Myr); 0: at this moment."""
-        if isinstance(timescale, float | int) and timescale == 0:
-            return self.sfh.rate(jnp.zeros(1, self.redshift.dtype), self.t_obs)[0]
-        return self.sfh.mean_sfr(self.t_obs, timescale)
+        """Star formation rate in Msun/yr, averaged over the last `timescale` Gyr (0.1: 100 Myr); 0: at this moment.
+
+        Raises ValueError for a negative timescale or more than one.
+        """
+        time = jnp.asarray(timescale, self.redshift.dtype)
+        if time.ndim or (is_concrete(time) and not float(time) >= 0):
+            raise ValueError(
+                f"sfr: timescale must be one number of Gyr, zero or more; got {timescale}, shape {time.shape}."
+            )
+        return self._sfr(time)
+
+    @eqx.filter_jit
+    def _sfr(self, timescale: Scalar) -> Scalar:
+        some = timescale > 0
+        mean = self.sfh.mean_sfr(self.t_obs, jnp.where(some, timescale, 0.1))
+        return jnp.where(some, mean, self.sfh.sfr_now(self.t_obs))
 
     def _band_luminosity(self, redshift: Number) -> Float[Array, " band"]:
         return self.filters.band_average(self.ssp.wave, self.rest_sed(), redshift, self.ssp.crowds)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dspsx import _dsps
-from dspsx._model import AbstractModel, Scalar, param
+from dspsx._model import AbstractModel, Scalar, param, require_single
 from dspsx._numerics import triweight_cdf, triweight_moment
 from dspsx.sfh.base import StarFormationHistory
 
@@ -43,11 +43,13 @@ class MetallicityModel(AbstractModel):
         t_obs: Scalar,
     ) -> Float[Array, "met age"]:
         """Mass formed in Msun at each point of the SSP grid."""
+        require_single(self)
         given_age = self.weights(lgmet, lg_age, sfh, t_obs)
-        if given_age.ndim != 2 or given_age.shape[0] != lgmet.size or given_age.shape[1] not in (1, lg_age.size):
+        shape = jnp.shape(given_age)
+        if shape not in ((lgmet.size, 1), (lgmet.size, lg_age.size)):
             raise ValueError(
                 f"{type(self).__name__}.weights must return shape ({lgmet.size}, {lg_age.size}) or ({lgmet.size}, 1); got "
-                f"{given_age.shape}."
+                f"{shape}."
             )
         return given_age * sfh.age_weights(lg_age, t_obs)[None, :]
 

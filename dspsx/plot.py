@@ -61,7 +61,9 @@ def history(axes: Any, galaxy: Any) -> None:
     """Star formation history of a galaxy up to its observation and, where it has one, the growth of its halo."""
     t_obs = float(galaxy.t_obs)
     t = np.linspace(0.02, t_obs, 600)
-    axes.plot(t, np.asarray(galaxy.sfh.sfr(t.astype(np.asarray(galaxy.redshift).dtype))), color=BLUE, lw=1.8)
+    dtype = np.asarray(galaxy.redshift).dtype
+    rate = galaxy.sfh.rate((t_obs - t).astype(dtype), galaxy.t_obs)
+    axes.plot(t, np.asarray(rate), color=BLUE, lw=1.8)
     axes.set(xlabel="age of the universe [Gyr]", xlim=(0, t_obs * 1.02))
     axes.set_ylabel(r"SFR [M$_\odot$ yr$^{-1}$]", color=BLUE)
     axes.set_ylim(bottom=0)
@@ -69,10 +71,10 @@ def history(axes: Any, galaxy: Any) -> None:
     mah = getattr(galaxy.sfh, "mah", None)
     if mah is not None:
         twin = axes.twinx()
-        twin.plot(t, np.asarray(mah.log_mah(t.astype(np.asarray(galaxy.redshift).dtype))), color=RED, lw=1.8, ls="--")
+        twin.plot(t, np.asarray(mah.log_mah(t.astype(dtype))), color=RED, lw=1.8, ls="--")
         twin.set_ylabel(r"$\log_{10}$ halo mass [M$_\odot$]", color=RED)
         twin.tick_params(axis="y", colors=RED)
-        top = float(mah.log_mah(np.asarray(t_obs, np.asarray(galaxy.redshift).dtype)))
+        top = float(mah.log_mah(np.asarray(t_obs, dtype)))
         twin.set_ylim(top - 3.2, top + 0.3)
 
 
@@ -94,7 +96,8 @@ def colour_colour(
     points = axes.scatter(x[order], y[order], c=colour_by[order], s=3, cmap="RdYlBu", lw=0, rasterized=True)
     for setter, values in ((axes.set_xlim, x), (axes.set_ylim, y)):
         lo, hi = np.percentile(values, [0.2, 99.8])
-        setter(lo - 0.08 * (hi - lo), hi + 0.08 * (hi - lo))
+        margin = 0.08 * (hi - lo) or 0.1
+        setter(lo - margin, hi + margin)
     short = lambda name: name.split("_")[-1]  # noqa: E731
     axes.set(xlabel=f"{short(x1)} - {short(x2)} [mag]", ylabel=f"{short(y1)} - {short(y2)} [mag]")
     bar = figure.colorbar(points, cax=axes.inset_axes([0.56, 0.16, 0.4, 0.035]), orientation="horizontal")

@@ -4,7 +4,6 @@ import functools
 import hashlib
 import importlib.resources
 import os
-import warnings
 from typing import Any, final
 
 import equinox as eqx
@@ -15,7 +14,7 @@ from jaxtyping import Array, Float
 
 from dspsx import units
 from dspsx._files import open_hdf5, write_hdf5
-from dspsx._model import AbstractModel, data, is_concrete
+from dspsx._model import AbstractModel, data, is_concrete, warn
 from dspsx._numerics import crowding
 
 _KEYS = ("ssp_lgmet", "ssp_lg_age_gyr", "ssp_wave", "ssp_flux")
@@ -51,11 +50,13 @@ class SSPGrid(AbstractModel):
     def __init__(self, wave: Any, lg_age: Any, lgmet: Any, flux: Any, provenance: tuple[tuple[str, str], ...] = ()):
         self.wave, self.lg_age, self.lgmet, self.flux = wave, lg_age, lgmet, flux
         self.provenance = provenance
-        # how crowded the wavelengths are, for the band integrals; of an axis that increases, or the check will refuse it
-        self.crowds = crowding(np.asarray(wave)) if is_concrete(wave) and np.ndim(wave) == 1 else None
+        self.crowds = _crowds(wave)
 
     def __check_init__(self):
         arrays = {name: getattr(self, name) for name in ("wave", "lg_age", "lgmet", "flux")}
+        pairs = self.provenance
+        if not isinstance(pairs, tuple) or not all(isinstance(p, tuple) and len(p) == 2 for p in pairs):
+            raise TypeError(f"SSPGrid.provenance must be a tuple of pairs of text, (name, value); got {pairs!r}.")
         for name, x in arrays.items():
             if not eqx.is_inexact_array(x):
                 raise TypeError(f"SSPGrid.{name} must be an array of numbers; got {x!r}.")
@@ -106,7 +107,7 @@ class SSPGrid(AbstractModel):
             lgmet, lg_age, wave, flux = (file[key][()] for key in _KEYS)
             provenance = {key: _text(value) for key, value in file.attrs.items()}
             lines = _emission_lines(file)
-        lsun = float(provenance.get("l_sun_cgs", units.LSUN_CGS))
+        lsun = _solar_luminosity(provenance.get("l_sun_cgs", units.LSUN_CGS))
         if lsun != units.LSUN_CGS:
             flux = flux * (lsun / units.LSUN_CGS)
             provenance.update(l_sun_cgs=str(units.LSUN_CGS), converted_from_l_sun_cgs=str(lsun))
@@ -115,7 +116,7 @@ class SSPGrid(AbstractModel):
         if check:
             for finding in diagnose(grid, lines):
                 if finding.startswith("odd"):
-                    warnings.warn(f"{os.fspath(path)}: {finding}", stacklevel=2)
+                    warn(f"{os.fspath(path)}: {finding}")
         return grid
 
     def to_hdf5(self, path: str | os.PathLike) -> None:
@@ -139,6 +140,15 @@ class SSPGrid(AbstractModel):
         A line that begins with "odd" deserves a look.
         """
         return diagnose(self)
+
+
+def _crowds(wave: Any) -> tuple[int, ...] | None:
+    """How crowded the wavelengths are, for the band integrals; none of an axis that is traced, or that the checks will refuse."""
+    if not is_concrete(wave) or np.ndim(wave) != 1 or np.size(wave) < 2:
+        return None
+    axis = np.asarray(wave)
+    proper = axis.dtype.kind in "fiu" and np.isfinite(axis).all() and axis[0] > 0 and (np.diff(axis) > 0).all()
+    return crowding(axis) if proper else None
 
 
 @functools.cache
@@ -167,21 +177,21 @@ def check_axes(wave: np.ndarray, lg_age: np.ndarray, lgmet: np.ndarray) -> None:
             )
     if wave[0] <= 0:
         raise ValueError(f"SSPGrid.wave must be positive; got {wave[0]:g}.")
-    if wave[-1] < 3000.0:
+    if wave[-1] < 1200.0:
         unit, factor = ("micron", 1e4) if wave[-1] < 300.0 else ("nm", 10)
         raise ValueError(
             f"SSPGrid.wave runs from {wave[0]:g} to {wave[-1]:g}, which is no range of a galaxy's light in Angstrom; "
             f"it looks like {unit}: multiply by {factor:g}."
         )
-    if lg_age[-1] > 2.0:
+    if lg_age[-1] > 1.5:
         raise ValueError(
-            f"SSPGrid.lg_age reaches {lg_age[-1]:g}; expected log10(age/Gyr). If it is log10(age/yr), subtract 9; if it is "
-            "an age, take its log10."
+            f"SSPGrid.lg_age reaches {lg_age[-1]:g}; expected log10(age/Gyr). If it is log10(age/yr), subtract 9, of "
+            "Myr 3; if it is an age, take its log10."
         )
     if lgmet[-1] > -0.7:
         raise ValueError(
             f"SSPGrid.lgmet reaches {lgmet[-1]:g}; expected log10 of the mass fraction Z (solar is about -1.85). If it is "
-            "relative to solar, add log10(Z_sun) of the library."
+            "relative to solar, add log10(Z_sun) of the library; if it is Z itself, take its log10."
         )
 
 
@@ -194,21 +204,21 @@ def check_flux(wave: np.ndarray, lg_age: np.ndarray, lgmet: np.ndarray, flux: np
             f"SSPGrid.flux holds {bad.sum()} value(s) that are not finite, the first at lgmet = {lgmet[m]:g}, "
             f"lg_age = {lg_age[a]:g}, wave = {wave[w]:g}."
         )
-    red = _red_over_ultraviolet(wave, flux, 1.0)
+    red = _red_over_ultraviolet(wave, flux)
     for unit, factor in (("nm", 10.0), ("micron", 1e4)):
         # an old population is red; a grid of the wrong unit looks blue in Angstrom, and red once its unit is mended
-        if red < 0.5 and _red_over_ultraviolet(wave * factor, flux, 0.0) > 5.0:
+        if red < 0.5 and _red_over_ultraviolet(wave * factor, flux) > 5.0:
             raise ValueError(
-                f"SSPGrid.wave looks like {unit}, not Angstrom: the oldest population is bluer in 5000-8000 than "
-                f"in 1500-2500 by a factor of {1 / max(red, 1e-30):.3g}. Multiply by {factor:g}."
+                f"SSPGrid.wave looks like {unit}, not Angstrom: the oldest population has an old population's "
+                f"colours only if they are in {unit}. Multiply by {factor:g}."
             )
 
 
-def _red_over_ultraviolet(wave: np.ndarray, flux: np.ndarray, missing: float) -> float:
-    """L_nu at 5000-8000 A over that at 1500-2500 A of the oldest, most metal-rich population."""
-    red, blue = (wave > 5000) & (wave < 8000), (wave > 1500) & (wave < 2500)
+def _red_over_ultraviolet(wave: np.ndarray, flux: np.ndarray) -> float:
+    """L_nu at 4500-8000 A over that at 1500-2500 A of the oldest, most metal-rich population; 0 where not covered."""
+    red, blue = (wave > 4500) & (wave < 8000), (wave > 1500) & (wave < 2500)
     if not (red.any() and blue.any()):
-        return missing
+        return 0.0
     return float(flux[-1, -1, red].mean() / max(flux[-1, -1, blue].mean(), 1e-35))
 
 
@@ -273,6 +283,18 @@ def _check_halpha(lines: dict[str, Any], rate: float, met: int, age: int) -> str
     ratio = halpha / (rate * _HALPHA_PER_PHOTON)
     label = "lines" if 0.3 < ratio < 1.3 else "odd lines"
     return f"{label}: H-alpha over case B times the ionising photons is {ratio:.3g} (0.5 to 1.1 is usual)"
+
+
+def _solar_luminosity(text: Any) -> float:
+    try:
+        lsun = float(text)
+    except ValueError:
+        lsun = float("nan")
+    if not 3.7e33 < lsun < 4.0e33:
+        raise ValueError(
+            f"SSPGrid: the attribute l_sun_cgs must be a solar luminosity in erg/s, near 3.83e33; got {text!r}."
+        )
+    return lsun
 
 
 def _text(value: Any) -> str:

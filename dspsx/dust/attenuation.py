@@ -1,13 +1,13 @@
 """Attenuation of starlight by dust: laws of wavelength, and what can be built from them."""
 
 import abc
-from typing import final
+from typing import Any, final
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dspsx._model import AbstractModel, Scalar, param
+from dspsx._model import AbstractModel, Scalar, param, require_single
 from dspsx._numerics import pow10
 
 #: R_V of the starburst law, by which all curves k(lambda) here are normalised: A = A_V k / 4.05.
@@ -28,9 +28,28 @@ class DustModel(AbstractModel):
         on age needs two or three screens, never an array of (age, wave).
         """
 
+    def checked_screens(
+        self, wave: Float[Array, " wave"], lg_age: Float[Array, " age"]
+    ) -> tuple[Float[Array, "screen age"], Float[Array, "screen wave"]]:
+        """`screens`, with its shapes checked; raises ValueError if a subclass returns others."""
+        require_single(self)
+        screens = self.screens(wave, lg_age)
+        shapes = [jnp.shape(x) for x in screens] if isinstance(screens, tuple) else jnp.shape(screens)
+        if not isinstance(screens, tuple) or len(shapes) != 2 or not _fit(shapes, wave.size, lg_age.size):
+            raise ValueError(
+                f"{type(self).__name__}.screens must return two arrays, the share (screen, {lg_age.size}) and the "
+                f"transmission (screen, {wave.size}) of as many screens; got {shapes}."
+            )
+        return screens
+
+
+def _fit(shapes: Any, n_wave: int, n_age: int) -> bool:
+    share, transmission = shapes
+    return share[:1] == transmission[:1] and share[1:] == (n_age,) and transmission[1:] == (n_wave,)
+
 
 class DustLaw(DustModel):
-    """Attenuation that depends on wavelength alone. Write one method, `attenuation`."""
+    """Attenuation that depends on wavelength alone. Write one method, `attenuation`, with `jax.numpy` (it is compiled)."""
 
     @abc.abstractmethod
     def attenuation(self, wave: Float[Array, " wave"]) -> Float[Array, " wave"]:
@@ -39,10 +58,10 @@ class DustLaw(DustModel):
     def transmission(self, wave: Float[Array, " wave"]) -> Float[Array, " wave"]:
         """Fraction of the light that passes, 10^(-0.4 A)."""
         attenuation = self.attenuation(wave)
-        if attenuation.shape != wave.shape:
+        if jnp.shape(attenuation) != wave.shape:
             raise ValueError(
                 f"{type(self).__name__}.attenuation must return one value for each wavelength: shape {wave.shape}; got "
-                f"{attenuation.shape}."
+                f"{jnp.shape(attenuation)}."
             )
         return pow10(-0.4 * attenuation)
 
@@ -130,7 +149,7 @@ class PartialCover(DustModel):
             raise TypeError(f"PartialCover.dust must be a dust model such as Calzetti00(); got {self.dust!r}.")
 
     def screens(self, wave, lg_age):
-        share, transmission = self.dust.screens(wave, lg_age)
+        share, transmission = self.dust.checked_screens(wave, lg_age)
         # 50 mag through the dust is dark enough, and keeps the gradient finite where covering = 1
         return share, (1.0 - self.covering) + self.covering * jnp.maximum(transmission, 1e-20)
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from dspsx._model import AbstractModel, Number, Scalar
+from dspsx._model import AbstractModel, Number, Scalar, require_single
 from dspsx._numerics import gauss_legendre, pow10, sort_few
 
 #: Age of the universe today in Gyr, where nothing else is given.
@@ -77,19 +77,32 @@ class StarFormationHistory(AbstractModel):
         recent = jnp.where(panel_start[:, None] < timescale, mass, 0.0)
         return recent.sum() / (timescale * YEARS_PER_GYR)
 
+    def sfr_now(self, t_obs: Number) -> Scalar:
+        """Star formation rate in Msun/yr at cosmic time t_obs."""
+        t_obs = self._scalar(t_obs)
+        return self._checked_rate(jnp.zeros(1, t_obs.dtype), t_obs)[0]
+
+    def _checked_rate(self, age, t_obs):
+        require_single(self)
+        rate = self.rate(age, t_obs)
+        if jnp.shape(rate) != age.shape:
+            raise ValueError(
+                f"{type(self).__name__}.sfr must return one rate for each time: shape {age.shape}; got {jnp.shape(rate)}."
+            )
+        return rate
+
     def _elements(self, t_obs):
         t_obs = self._scalar(t_obs)
         return self._mass_elements(jnp.asarray(10.0**_LG_AGE, t_obs.dtype), t_obs)
 
     def _scalar(self, x) -> Scalar:
-        return jnp.asarray(x, dtype=float)
+        return x if eqx.is_inexact_array(x) else jnp.asarray(x, dtype=float)
 
     def _mass_elements(self, edges, t_obs):
         """Quadrature of the history: ages (panel, node) in Gyr, masses (panel, node) in Msun, first age of each panel.
 
         The panels are cut at the increasing ages `edges`, at the history's own breaks, and at t_obs.
         """
-        t_obs = t_obs
         ends = jnp.concatenate([jnp.zeros(1, edges.dtype), jnp.minimum(edges, t_obs), t_obs[None]])
         breaks = self.breaks(t_obs)
         if breaks.size:
@@ -97,12 +110,7 @@ class StarFormationHistory(AbstractModel):
         x, w = (jnp.asarray(q, edges.dtype)[None, :] for q in gauss_legendre(_ORDER))
         start, width = ends[:-1], jnp.diff(ends)
         age = start[:, None] + width[:, None] * x
-        rate = self.rate(age.ravel(), t_obs)
-        if rate.shape != (age.size,):
-            raise ValueError(
-                f"{type(self).__name__}.sfr must return one rate for each time: shape ({age.size},); got {rate.shape}."
-            )
-        mass = rate.reshape(age.shape) * (width[:, None] * w) * YEARS_PER_GYR
+        mass = self._checked_rate(age.ravel(), t_obs).reshape(age.shape) * (width[:, None] * w) * YEARS_PER_GYR
         return age, mass, start
 
 
@@ -117,5 +125,5 @@ def hat_age_weights(sfh: StarFormationHistory, lg_age: Float[Array, " age"], t_o
     fraction = jnp.clip((jnp.log10(jnp.maximum(age, T_FIRST)) - lo) / (hi - lo), 0.0, 1.0)
     older = (mass * fraction).sum(-1)
     younger = mass.sum(-1) - older
-    weights = jnp.zeros_like(lg_age)
+    weights = jnp.zeros(lg_age.shape, mass.dtype)
     return weights.at[inner].add(older).at[inner - 1].add(younger)

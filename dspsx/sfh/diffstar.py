@@ -45,6 +45,10 @@ class DiffstarSFH(StarFormationHistory):
 
     def sfr(self, t):
         log_mass = self.mah.log_mah(t)
+        if jnp.shape(log_mass) != t.shape:
+            raise ValueError(
+                f"{type(self.mah).__name__}.log_mah must return one mass for each time: shape {t.shape}; got {jnp.shape(log_mass)}."
+            )
         above = log_mass - self.lgmcrit
         slope = self.indx_lo + (self.indx_hi - self.indx_lo) * jax.nn.sigmoid(_EFFICIENCY_ROLL * above)
         lg_sfr = log_mass + self.lgy_at_mcrit + slope * above + self._lg_quenching(jnp.log10(t))

@@ -39,6 +39,9 @@ class TabulatedSFH(StarFormationHistory):
     def __check_init__(self):
         if self.scheme not in ("hat", "dsps"):
             raise ValueError(f"TabulatedSFH.scheme must be 'hat' or 'dsps'; got {self.scheme!r}.")
+        for name in ("t_table", "sfr_table"):
+            if not eqx.is_inexact_array(getattr(self, name)):
+                raise TypeError(f"TabulatedSFH.{name} must be an array of numbers; got {getattr(self, name)!r}.")
         if self.t_table.ndim != 1 or self.t_table.shape != self.sfr_table.shape:
             raise ValueError(
                 f"TabulatedSFH needs t_table and sfr_table of one length; got shapes {self.t_table.shape} and "

@@ -43,17 +43,6 @@ def refused(function, error, words):
 table = lambda *cases: pytest.mark.parametrize(("function", "error", "words"), cases)  # noqa: E731
 
 
-#: Bugs known when this file was written, by the tests that show them. A mended one fails here until its line is deleted.
-KNOWN: dict[str, list[str]] = {}
-
-
-@pytest.fixture(autouse=True)
-def _known(request):
-    for reason, tests in KNOWN.items():
-        if request.node.name in tests:
-            request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
-
-
 def galaxy(**changes):
     return testing.fake_galaxy(**changes)
 

@@ -1,20 +1,8 @@
 """dspsx: differentiable stellar population synthesis, as composable Equinox modules in JAX."""
 
 from dspsx import units
-from dspsx._model import (
-    AbstractModel,
-    Scalar,
-    batch_axes,
-    combine,
-    data,
-    named_parameters,
-    param,
-    partition,
-    replace,
-    stack,
-    summary,
-    take,
-)
+from dspsx._model import AbstractModel, Scalar, data, named_parameters, param
+from dspsx._operations import batch_axes, combine, partition, replace, stack, summary, take
 from dspsx.cosmology import Cosmology
 from dspsx.dust import Calzetti00, DustLaw, DustModel, NoDust, Noll09, PartialCover, PowerLawDust, Salim18
 from dspsx.filters import FilterSet

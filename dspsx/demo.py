@@ -12,7 +12,8 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
-from dspsx._model import batch_axes, combine, named_parameters, partition, take
+from dspsx._model import named_parameters
+from dspsx._operations import batch_axes, combine, partition, take
 from dspsx.cosmology import Cosmology
 from dspsx.dust import Calzetti00, Salim18
 from dspsx.filters import FilterSet

@@ -190,6 +190,7 @@ def test_imports_go_downwards():
         "_numerics",
         "_files",
         "_model",
+        "_operations",
         "_dsps",
         "units",
         "cosmology",

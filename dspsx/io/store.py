@@ -21,7 +21,7 @@ import numpy as np
 from jax.tree_util import keystr, tree_leaves_with_path, tree_map_with_path
 
 from dspsx._files import open_hdf5, write_hdf5
-from dspsx._model import AbstractModel, _is_inexact, is_concrete, parameters_of
+from dspsx._model import AbstractModel, is_concrete, is_inexact, parameters_of
 from dspsx.filters import FilterSet
 from dspsx.ssp import SSPGrid
 
@@ -101,9 +101,9 @@ def _describe(x: Any, where: str, arrays: dict[str, np.ndarray], static: bool = 
         return {"dict": keys, "values": [_describe(y, f"{where}[{key!r}]", arrays) for key, y in x.items()]}
     if isinstance(x, AbstractModel):
         return _describe_model(x, where, arrays)
-    if _is_inexact(x) or (isinstance(x, jax.Array | np.ndarray) and not jnp.issubdtype(x.dtype, jax.dtypes.extended)):
+    if is_inexact(x) or (isinstance(x, jax.Array | np.ndarray) and not jnp.issubdtype(x.dtype, jax.dtypes.extended)):
         # HDF5 does not know bfloat16 and its kin
-        array = np.asarray(x, np.float32) if x.dtype.kind == "V" and _is_inexact(x) else np.asarray(x)
+        array = np.asarray(x, np.float32) if x.dtype.kind == "V" and is_inexact(x) else np.asarray(x)
         if array.dtype.kind not in "biufc":
             raise TypeError(f"save: {where} is a {type(x).__name__} of {x.dtype}; only arrays of numbers can be saved.")
         arrays[where] = array
@@ -128,7 +128,7 @@ def _describe_model(x: AbstractModel, where: str, arrays: dict[str, np.ndarray])
 
 def _parts(x: Any) -> dict[str, Any]:
     """What is saved of an object that is not ours: its arrays of floats, by path."""
-    return {keystr(path): leaf for path, leaf in tree_leaves_with_path(x) if _is_inexact(leaf)}
+    return {keystr(path): leaf for path, leaf in tree_leaves_with_path(x) if is_inexact(leaf)}
 
 
 def _build(cls: type, values: dict[str, Any]) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-import dspsx._model as model
+import dspsx as model
 from dspsx.cosmology import Cosmology
 
 METHODS = (

@@ -177,8 +177,3 @@ def drude(wave: Float[Array, "*shape"], centre: Scalar, width: Scalar) -> Float[
     """Drude profile of unit height (Fitzpatrick & Massa 1990, ApJS 72, 163)."""
     ratio = (wave - centre * centre / wave) / width
     return 1.0 / (1.0 + ratio * ratio)
-
-
-def kriek_conroy_bump(delta: Scalar) -> Scalar:
-    """Bump amplitude that goes with a tilt, 0.85 - 1.9 delta (Kriek & Conroy 2013, ApJ 775, L16)."""
-    return 0.85 - 1.9 * delta

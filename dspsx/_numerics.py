@@ -69,13 +69,22 @@ def gauss_legendre(n: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def sort_few(x: Float[Array, " n"]) -> Float[Array, " n"]:
-    """Sort, by counting for each element those before it: for some hundred numbers faster than a sort, and a batch of them
-    is one vectorised comparison."""
-    if x.size > 512:
-        return jnp.sort(x)
-    i = np.arange(x.size)
-    before = (x[None, :] < x[:, None]) | ((x[None, :] == x[:, None]) & jnp.asarray(i[None, :] < i[:, None]))
-    return jnp.zeros_like(x).at[before.sum(1)].set(x, unique_indices=True)
+    """Sort a handful of numbers by exchanging neighbours: plain arithmetic, which a batch of them vectorises."""
+    row = list(x)
+    for step in range(len(row)):
+        for i in range(step % 2, len(row) - 1, 2):
+            row[i], row[i + 1] = jnp.minimum(row[i], row[i + 1]), jnp.maximum(row[i], row[i + 1])
+    return jnp.stack(row)
+
+
+def merge(a: Float[Array, " m"], b: Float[Array, " n"]) -> Float[Array, " m+n"]:
+    """Two increasing lists of some ten numbers as one, by counting: without a sort or a scatter, which batches do badly."""
+    index = functools.partial(np.arange, dtype=np.int32)
+    place = index(a.size + b.size)[:, None]
+    rank_a = index(a.size) + (b[:, None] < a[None, :]).sum(0, dtype=np.int32)
+    rank_b = index(b.size) + (a[:, None] <= b[None, :]).sum(0, dtype=np.int32)
+    of_a = jnp.where(rank_a[None, :] == place, a[None, :], 0.0).sum(1)
+    return of_a + jnp.where(rank_b[None, :] == place, b[None, :], 0.0).sum(1)
 
 
 #: Widths in ln(wavelength) at which `crowding` counts.

@@ -5,7 +5,6 @@ from typing import final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from dspsx._model import Scalar, param
 from dspsx._numerics import pow10, triweight_cdf
@@ -14,7 +13,6 @@ from dspsx.sfh.diffmah import DiffmahHalo, MassAccretionHistory
 
 _EFFICIENCY_ROLL = 9.0
 SFR_MIN = 1e-14
-_EARLY = np.logspace(-2.0, -0.1, 24)
 
 
 @final
@@ -58,15 +56,13 @@ class DiffstarSFH(StarFormationHistory):
         # the quenching function is made of two triweights; a fast one must not fall between the nodes of an age cell
         events = jnp.asarray([-6.0, -3.0, 0.0, 3.0, 6.0], t_obs.dtype)
         quench = pow10(self.lg_qt + self._quench_width() * events)
-        # all else is a function of log t: in the early universe a heavy halo may pass its critical mass within 60 Myr
-        early = t_obs * jnp.asarray(_EARLY, t_obs.dtype)
-        return jnp.concatenate([early, quench, self.mah.breaks(t_obs)])
+        return jnp.concatenate([quench, self.mah.breaks(t_obs)])
 
     def _quench_width(self):
         return pow10(self.qlglgdt) / 12.0
 
     def _lg_quenching(self, lgt):
+        # the fall to lg_drop and the rise from it mirror each other, up to the level far from the event
         y = (lgt - self.lg_qt) / self._quench_width()
-        fall = self.lg_drop * triweight_cdf(y + 3.0)
-        rise = self.lg_drop - (self.lg_drop - self.lg_rejuv) * triweight_cdf(y - 3.0)
-        return jnp.where(y < 0, fall, rise)
+        level = jnp.where(y < 0, 0.0, self.lg_rejuv)
+        return level + (self.lg_drop - level) * triweight_cdf(3.0 - jnp.abs(y))

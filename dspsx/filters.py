@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from dspsx import units
 from dspsx._files import open_hdf5
 from dspsx._model import AbstractModel, Number, data
 from dspsx._numerics import CROWDING_WIDTHS, gauss_legendre
@@ -97,6 +98,23 @@ class FilterSet(AbstractModel):
     ) -> Float[Array, " band"]:
         """Mean f_nu in each band of a spectrum on rest-frame wavelengths, seen at a redshift; in the spectrum's unit."""
         return jnp.matmul(self.projection(wave, redshift, crowds), spectrum, precision=jax.lax.Precision.HIGHEST)
+
+    def line_average(
+        self, wave: Float[Array, " line"], luminosity: Float[Array, " line"], redshift: Number = 0.0
+    ) -> Float[Array, " band"]:
+        r"""Mean f_nu in each band of lines, delta functions at rest-frame wavelengths, in their unit per Hz.
+
+        :math:`\langle L_\nu \rangle = \sum_l L_l \, (\lambda_l / c) \, T(\lambda_l (1 + z)) / \int T \, d\lambda / \lambda`
+        """
+        observed = wave * (1.0 + jnp.asarray(redshift, wave.dtype))
+        per_hz = luminosity * (wave / units.C_ANGSTROM)
+        cuts = np.cumsum(self.sizes)[:-1]
+        bands = []
+        for w, t in zip(jnp.split(self.wave, cuts), jnp.split(self.transmission, cuts), strict=True):
+            slope = jnp.diff(t) / jnp.diff(w)
+            norm = ((t[:-1] - slope * w[:-1]) * jnp.log1p(jnp.diff(w) / w[:-1]) + slope * jnp.diff(w)).sum()
+            bands.append((per_hz * jnp.interp(observed, w, t, left=0.0, right=0.0)).sum() / norm)
+        return jnp.stack(bands)
 
     def pivot_wavelengths(self) -> np.ndarray:
         r"""Pivot wavelength of each band in Angstrom, :math:`\sqrt{\int T \lambda d\lambda / \int T d\lambda / \lambda}`."""

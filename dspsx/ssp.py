@@ -1,5 +1,6 @@
 """SSPGrid: the spectra of simple stellar populations, and the one contraction with weights."""
 
+import abc
 import functools
 import hashlib
 import importlib.resources
@@ -14,8 +15,9 @@ from jaxtyping import Array, Float
 
 from dspsx import units
 from dspsx._files import open_hdf5, write_hdf5
-from dspsx._model import AbstractModel, data, is_concrete, warn
+from dspsx._model import AbstractModel, Number, data, is_concrete, warn
 from dspsx._numerics import crowding
+from dspsx.filters import FilterSet
 
 _KEYS = ("ssp_lgmet", "ssp_lg_age_gyr", "ssp_wave", "ssp_flux")
 _DEFAULT_FILE = "ssp_popstar_chabrier.h5"
@@ -24,8 +26,41 @@ _HALPHA_PER_PHOTON = 1.37e-12
 _PLANCK_CGS = 6.62607015e-27
 
 
+class SSPLibrary(AbstractModel):
+    """Light of simple stellar populations on axes of metallicity and age, sampled at wavelengths of its own choice.
+
+    A galaxy asks for nothing else, so that a full grid of spectra (`SSPGrid`), its low-rank form (`LowRankSSP`) and the
+    light of a few bands alone (`BandSSP`) are exchangeable. What lies between the stars and the telescope is evaluated at
+    `sampling(redshift)`, whatever that is.
+    """
+
+    lg_age: eqx.AbstractVar[Float[Array, " age"]]
+    lgmet: eqx.AbstractVar[Float[Array, " met"]]
+
+    @abc.abstractmethod
+    def sampling(self, redshift: Number) -> Float[Array, " wave"]:
+        """Rest-frame wavelengths in Angstrom at which `integrate` gives the light of a galaxy at a redshift."""
+
+    @abc.abstractmethod
+    def integrate(self, weights: Float[Array, "*batch met age"], redshift: Number = 0.0) -> Float[Array, "*batch wave"]:
+        """Light of a population with `weights` in Msun formed, at `sampling(redshift)`."""
+
+    @abc.abstractmethod
+    def band_average(
+        self, filters: FilterSet, light: Float[Array, " wave"], redshift: Number
+    ) -> Float[Array, " band"]:
+        """Mean luminosity density in Lsun/Hz in each band of light at `sampling(redshift)`."""
+
+    @abc.abstractmethod
+    def spectrum_wave(self) -> Float[Array, " wave"]:
+        """Rest-frame wavelengths in Angstrom of a spectrum; raises TypeError if the library holds none."""
+
+    def check_use(self, filters: FilterSet, redshift: Number) -> None:
+        """Hook: warn, or raise ValueError, of a galaxy with these bands or at this redshift, where values can be seen."""
+
+
 @final
-class SSPGrid(AbstractModel):
+class SSPGrid(SSPLibrary):
     r"""Spectra of simple stellar populations on a grid of metallicity and age.
 
     The light of a galaxy is :math:`L_\nu = \sum_{Z, a} m_{Z, a} \, f_\nu(Z, a)` with m the mass formed that the
@@ -76,7 +111,25 @@ class SSPGrid(AbstractModel):
         n_met, n_age, n_wave = np.shape(self.flux) if np.ndim(self.flux) == 3 else ("?",) * 3
         return f"SSPGrid({library}, {n_met} metallicities x {n_age} ages x {n_wave} wavelengths)"
 
-    def integrate(self, weights: Float[Array, "*batch met age"]) -> Float[Array, "*batch wave"]:
+    def sampling(self, redshift):
+        return self.wave
+
+    def spectrum_wave(self):
+        return self.wave
+
+    def band_average(self, filters, light, redshift):
+        return filters.band_average(self.wave, light, redshift, self.crowds)
+
+    def check_use(self, filters, redshift):
+        if not (is_concrete(redshift) and all(map(is_concrete, jax.tree.leaves((self, filters))))):
+            return
+        if missed := filters.uncovered(self.wave, redshift):
+            warn(
+                f"at redshift {float(redshift):g} the spectrum does not cover all of {', '.join(missed)}: light outside the SSP "
+                "grid's wavelengths counts as zero."
+            )
+
+    def integrate(self, weights: Float[Array, "*batch met age"], redshift: Number = 0.0) -> Float[Array, "*batch wave"]:
         """Spectrum in Lsun/Hz of a population with `weights` in Msun formed: one matrix product with the flat grid.
 
         The weights are cast to the grid's dtype once (the other way round would convert the grid), and the product
@@ -85,6 +138,15 @@ class SSPGrid(AbstractModel):
         flat = weights.reshape(*weights.shape[:-2], -1).astype(self.flux.dtype)
         spectrum = jnp.matmul(flat, self.flux.reshape(-1, self.wave.size), precision=jax.lax.Precision.HIGHEST)
         return spectrum.astype(weights.dtype)
+
+    def compress(self, *, rank: int) -> Any:
+        """The grid as a product of two thin matrices, `LowRankSSP`, usable wherever a grid is; its errors come with it.
+
+        Raises ValueError for a rank that is not between 1 and the number of spectra.
+        """
+        from dspsx.compressed.lowrank import low_rank
+
+        return low_rank(self, rank)
 
     @staticmethod
     def default() -> "SSPGrid":

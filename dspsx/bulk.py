@@ -1,0 +1,367 @@
+"""Many galaxies: a batch of any length is evaluated in chunks of one size, by one compiled program, in bounded memory."""
+
+import contextlib
+import difflib
+import functools
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import keystr, tree_leaves_with_path
+
+from dspsx._files import write_hdf5
+from dspsx._model import AbstractModel, infos, is_batched, is_concrete
+from dspsx._operations import batch_axes, partition
+
+#: Galaxies in a chunk at most, and bytes of its largest array: between compressed grids (3 us a galaxy, where 0.2 ms to
+#: dispatch a chunk must not count) and full ones (60 kB a galaxy, where chunks that stay near the caches are twice as fast).
+_CPU = 1024, 2**24
+_ACCELERATOR = 16384  # and a 64th of its memory: a program's temporaries are 4 to 13 times its largest array
+_LEAST = 64
+_BUFFER = 2**26  # bytes of results that wait to be written to a file
+_BANDED = ("magnitudes", "fluxes", "rest_magnitudes")
+
+
+def predict(
+    batch: AbstractModel,
+    what: Any = "magnitudes",
+    *,
+    batch_size: int | str = "auto",
+    output: str | os.PathLike | None = None,
+    progress: bool | None = None,
+    shared: Callable[[Any], Any] | None = None,
+) -> Any:
+    """Evaluate every galaxy of a batch, in chunks of `batch_size` galaxies: the memory needed does not grow with the batch.
+
+    **Arguments:** `batch`, a model whose parameters have a leading axis (`stack`, or a vmapped constructor), in JAX or NumPy;
+    a parameter without it is common to all galaxies. `what`: the name of a method or property of the model, a callable of
+    one galaxy that returns arrays, or a tuple or dict of these. `batch_size`: galaxies in a chunk. "auto" takes 1024 on a CPU
+    and 16384 on an accelerator, or the least power of 4 that holds a smaller batch; this is halved, down to 64, while the
+    largest array in the program takes more than 16 MB, or than 1/64 of the accelerator's memory. `output`: an HDF5 file to
+    stream to. `progress`: a bar of tqdm, from the start if True, never if False, else after 2 s where tqdm is installed.
+    `shared=lambda g: g.dust.net` names modules that are not dspsx's and that the batch has in common, as in `batch_axes`.
+
+    **Returns** NumPy arrays (galaxy, ...) in the order of the batch, for each thing asked for; or the path of `output`, which
+    then holds a dataset for each: by the name of the method, by its key in a dict, else `value` (in a tuple its position).
+    The file appears when it is complete.
+
+    There is one compilation for all chunks, the short last one included, and for every later batch of the same structure and
+    chunk size, whatever its length. A method is compiled once; a lambda written in the call is a new function, and compiled,
+    each time: define it once, outside. Data that it needs it may hold as fields of an `eqx.Module` with a `__call__`.
+
+    Raises ValueError or TypeError for one galaxy, leading axes that disagree, a method that does not exist, a `batch_size`
+    that is not positive; FileNotFoundError for an output in no folder.
+    """
+    if isinstance(what, dict):
+        questions = {str(key): question for key, question in what.items()}
+        pack = lambda out: {key: out[str(key)] for key in what}  # noqa: E731
+    elif isinstance(what, tuple | list):
+        keys = [question if isinstance(question, str) else str(i) for i, question in enumerate(what)]
+        questions, pack = dict(zip(keys, what, strict=True)), lambda out: tuple(out[key] for key in keys)
+    else:
+        key = what if isinstance(what, str) else "value"
+        questions, pack = {key: what}, lambda out: out[key]
+    out = _evaluate("predict", _answers, batch, questions, None, batch_size, output, progress, shared)
+    return pack(out) if output is None else out
+
+
+def predict_and_gradient(
+    batch: AbstractModel,
+    function: Any,
+    *,
+    where: Callable[[Any], Any] | None = None,
+    batch_size: int | str = "auto",
+    output: str | os.PathLike | None = None,
+    progress: bool | None = None,
+    shared: Callable[[Any], Any] | None = None,
+) -> Any:
+    """A number for every galaxy, and its gradient with respect to the galaxy's parameters in physical units.
+
+    **Arguments:** `function`, a callable of one galaxy that returns one number (or the name of such a method); `where`, the
+    parameters, as in `partition` (none: every free one); the others as in `predict`.
+
+    **Returns** values (galaxy,) and a model with the gradient, of shape (galaxy, *parameter), at each chosen parameter and
+    None elsewhere, like the first half of `partition`. A chosen parameter that the batch shares has a gradient for each
+    galaxy too, as if each had its own; sum over the first axis for that of the sum. (Leave a shared network out by `where`
+    unless you want that.) With `output` the path, of datasets `value` and `gradient/dust.av` and so on.
+
+    Raises what `predict` does, ValueError if the function's value is no single number, TypeError if `where` chose data.
+    """
+    out = _evaluate(
+        "predict_and_gradient", _gradient, batch, {"value": function}, where, batch_size, output, progress, shared
+    )
+    return (out["value"], out["gradient"]) if output is None else out
+
+
+def predict_jacobian(
+    batch: AbstractModel,
+    what: Any = "magnitudes",
+    *,
+    where: Callable[[Any], Any] | None = None,
+    batch_size: int | str = "auto",
+    output: str | os.PathLike | None = None,
+    progress: bool | None = None,
+    shared: Callable[[Any], Any] | None = None,
+) -> Any:
+    """An array for every galaxy, and its derivatives with respect to the galaxy's parameters in physical units.
+
+    **Arguments:** `what`, the name of a method, or a callable of one galaxy, that returns one array; `where`, the parameters,
+    as in `partition` (none: every free one); the others as in `predict`.
+
+    **Returns** values (galaxy, *value) and a model with the derivatives (galaxy, *value, *parameter) at each chosen
+    parameter, shared ones included, and None elsewhere. With `output` the path, of datasets `value` and `jacobian/dust.av`
+    and so on. Forward mode if there are fewer parameters than values and the model allows it, else reverse mode.
+
+    Raises what `predict` does, TypeError if the value is not one array or `where` chose data.
+    """
+    out = _evaluate("predict_jacobian", _jacobian, batch, {"value": what}, where, batch_size, output, progress, shared)
+    return (out["value"], out["jacobian"]) if output is None else out
+
+
+# What is done with one galaxy: traced under vmap and jit, from the model, the questions and which leaves were chosen.
+
+
+def _ask(question: Any, model: Any) -> Any:
+    if not isinstance(question, str):
+        return question(model)
+    answer = getattr(model, question)
+    return answer() if callable(answer) else answer
+
+
+def _answers(model: Any, questions: dict[str, Any], chosen: tuple[bool, ...]) -> dict[str, Any]:
+    return {key: _ask(question, model) for key, question in questions.items()}
+
+
+def _split(model: Any, question: Any, chosen: tuple[bool, ...]) -> tuple[Callable[[Any], Any], Any]:
+    """The question as a function of the chosen parameters, and these."""
+    theta, rest = eqx.partition(model, jax.tree.unflatten(jax.tree.structure(model), chosen))
+    return lambda theta: _ask(question, eqx.combine(theta, rest)), theta
+
+
+def _gradient(model: Any, questions: dict[str, Any], chosen: tuple[bool, ...]) -> dict[str, Any]:
+    function, theta = _split(model, questions["value"], chosen)
+
+    def number(theta):
+        value = function(theta)
+        if not eqx.is_array(value) or value.shape:
+            got = f"an array of shape {value.shape}" if eqx.is_array(value) else f"a {type(value).__name__}"
+            raise ValueError(
+                f"predict_and_gradient: the function must give one number for a galaxy; it gives {got}. For the derivatives of "
+                "an array use predict_jacobian."
+            )
+        return value
+
+    value, gradient = jax.value_and_grad(number)(theta)
+    return {"value": value, "gradient": gradient}
+
+
+def _jacobian(model: Any, questions: dict[str, Any], chosen: tuple[bool, ...]) -> dict[str, Any]:
+    function, theta = _split(model, questions["value"], chosen)
+    like = jax.eval_shape(function, theta)
+    if not isinstance(like, jax.ShapeDtypeStruct):
+        raise TypeError(f"predict_jacobian: `what` must give one array for a galaxy; it gives a {type(like).__name__}.")
+    twice = lambda theta: (function(theta),) * 2  # noqa: E731
+    # measured: a parameter in forward mode costs what a value does in reverse, or up to 1.3 times that
+    if sum(x.size for x in jax.tree.leaves(theta)) < like.size:
+        with contextlib.suppress(TypeError):  # a `jax.custom_vjp` in the model has no forward mode
+            jacobian, value = jax.jacfwd(twice, has_aux=True)(theta)
+            return {"value": value, "jacobian": jacobian}
+    jacobian, value = jax.jacrev(twice, has_aux=True)(theta)
+    return {"value": value, "jacobian": jacobian}
+
+
+@functools.lru_cache(maxsize=64)
+def _program(task: Callable, treedef: Any, roles: tuple[str, ...], static: tuple[Any, ...], chosen: tuple[bool, ...]):
+    """The jitted program of a task, one for all batches of a structure. Lists of leaves are cheaper to dispatch than models."""
+
+    def one(batched, common):
+        source = {"batched": iter(batched), "common": iter(common), "static": iter(static)}
+        model, questions = jax.tree.unflatten(treedef, [next(source[role]) for role in roles])
+        return task(model, questions, chosen)
+
+    return jax.jit(jax.vmap(one, in_axes=(0, None)))
+
+
+def _evaluate(caller, task, batch, questions, where, batch_size, output, progress, shared) -> Any:
+    """Run a task on every galaxy, and gather what it gives: a dict of trees of arrays, or the path of a file."""
+    axes, n = _axes(caller, batch, shared)
+    _check(caller, batch, questions, batch_size, output)
+    leaves, treedef = jax.tree.flatten((batch, questions))
+    axes += [None] * (len(leaves) - len(axes))
+    roles = tuple(
+        "batched" if axis == 0 else "common" if eqx.is_array(x) else "static"
+        for axis, x in zip(axes, leaves, strict=True)
+    )
+    of = lambda role: [x for x, r in zip(leaves, roles, strict=True) if r == role]  # noqa: E731
+    batched = [np.asarray(x) for x in of("batched")]  # views, on a CPU: to slice JAX arrays costs ten times as much
+    common = jax.device_put(of("common"))
+    chosen = () if task is _answers else _chosen(caller, batch, where)
+    program = _program(task, treedef, roles, tuple(of("static")), chosen)
+    size = _automatic(program, batched, common) if batch_size == "auto" else int(batch_size)
+    order = _order(batch)
+    shapes = program.trace(_chunk(batched, slice(0, size), size), common).out_info
+    empty = lambda n: [np.empty((n, *x.shape[1:]), x.dtype) for x in jax.tree.leaves(shapes)]  # noqa: E731
+
+    with _bar(caller, n, progress) as tell:
+        if output is None:
+            results = empty(n)
+            _run(program, batched, common, order, size, results, tell)
+            return jax.tree.unflatten(jax.tree.structure(shapes), results)
+        with write_hdf5(output) as file:
+            file.attrs.update(dspsx=sys.modules["dspsx"].__version__, n_galaxies=n)
+            if any(isinstance(q, str) and q in _BANDED for q in questions.values()) and hasattr(batch, "filters"):
+                file.attrs["bands"] = list(batch.filters.names)
+            # blocks of whole chunks: a dataset is written in long stretches, in its order whatever that of the chunks
+            width = sum(x.nbytes for x in empty(1))
+            block = size * max(1, _BUFFER // max(1, size * width))
+            datasets = [
+                file.create_dataset(_dataset(path), (n, *x.shape[1:]), x.dtype)
+                for path, x in tree_leaves_with_path(shapes)
+            ]
+            for first in range(0, n, block):
+                here = slice(first, min(first + block, n))
+                within = None if order is None else order[(order >= here.start) & (order < here.stop)] - first
+                results = empty(here.stop - first)
+                _run(program, [x[here] for x in batched], common, within, size, results, tell)
+                for dataset, x in zip(datasets, results, strict=True):
+                    dataset[here] = x
+    return pathlib.Path(output)
+
+
+def _run(program, batched: list, common: list, order: np.ndarray | None, size: int, into: list, tell: Callable) -> None:
+    """Fill the arrays `into` with the results of all galaxies, chunk by chunk."""
+    n, waiting = len(batched[0]), []
+    for start in [*range(0, n, size), n]:
+        if start < n:
+            rows = slice(start, min(start + size, n)) if order is None else order[start : start + size]
+            result = jax.tree.leaves(program(_chunk(batched, rows, size), common))
+            for x in result:
+                x.copy_to_host_async()
+            waiting.append((rows, min(size, n - start), result))
+        if len(waiting) > 1 or start == n:  # one is gathered while the device is at work on the next
+            rows, count, result = waiting.pop(0)
+            for array, x in zip(into, result, strict=True):
+                array[rows] = np.asarray(x)[:count]
+            tell(count)
+
+
+def _chunk(batched: list, rows: Any, size: int) -> list:
+    """Some rows of each array, and the last of them again up to `size`, so that all chunks have one shape."""
+    parts = [x[rows] for x in batched]
+    missing = size - len(parts[0])
+    return [np.concatenate([x, np.repeat(x[-1:], missing, axis=0)]) for x in parts] if missing else parts
+
+
+def _order(batch: Any) -> np.ndarray | None:
+    """Hook: a permutation of the galaxies, in which to process them; results come back in the order of the batch."""
+    return None
+
+
+def _automatic(program: Any, batched: list, common: list) -> int:
+    """The number of galaxies in a chunk (see `predict`), read off the traced program: it is compiled once, afterwards."""
+    device = next(iter(jnp.zeros(()).devices()))
+    stats = None if device.platform == "cpu" else device.memory_stats()
+    size, budget = _CPU if stats is None else (_ACCELERATOR, stats["bytes_limit"] // 64)
+    while size > 16 and size // 4 >= len(batched[0]):
+        size //= 4
+    largest = _largest(program.trace(_chunk(batched, slice(0, size), size), common).jaxpr, size)
+    while size > _LEAST and largest > budget:
+        size, largest = size // 2, largest // 2
+    return size
+
+
+def _largest(jaxpr: Any, size: int) -> int:
+    """Bytes of the largest array in a program among those with an axis of galaxies."""
+    is_program = lambda x: hasattr(x, "eqns")  # noqa: E731
+    found = [v.aval for eqn in jaxpr.eqns for v in eqn.outvars if size in getattr(v.aval, "shape", ())]
+    inner = [x for eqn in jaxpr.eqns for x in jax.tree.leaves(eqn.params, is_leaf=is_program) if is_program(x)]
+    return max([0, *(x.size * x.dtype.itemsize for x in found), *(_largest(x, size) for x in inner)])
+
+
+def _dataset(path: Any) -> str:
+    """Name in a file: "magnitudes", "gradient/dust.av"."""
+    return path[0].key + (f"/{keystr(path[1:], simple=True, separator='.')}" if path[1:] else "")
+
+
+@contextlib.contextmanager
+def _bar(caller: str, n: int, progress: bool | None) -> Iterator[Callable[[int], Any]]:
+    try:
+        from tqdm import tqdm
+    except ImportError as error:
+        if progress:
+            raise ImportError(f"{caller}: progress=True needs tqdm: pip install 'dspsx[plot]'.") from error
+        yield lambda count: None
+        return
+    delay = 0.0 if progress else 2.0
+    with tqdm(total=n, desc=caller, unit=" galaxies", delay=delay, disable=progress is False) as bar:
+        yield bar.update
+
+
+def _axes(caller: str, batch: Any, shared: Callable | None) -> tuple[list[int | None], int]:
+    """The axis of each leaf of a batch, 0 or None, and the number of galaxies; raises if it is no batch."""
+    if not isinstance(batch, AbstractModel):
+        raise TypeError(
+            f"{caller}: expected a batch of galaxies, such as dspsx.stack gives; got a {type(batch).__name__}."
+        )
+    if not all(map(is_concrete, jax.tree.leaves(batch))):
+        raise TypeError(
+            f"{caller}: the batch is being traced (jit, grad or vmap); use eqx.filter_vmap there, with batch_axes."
+        )
+    kinds, leaves = jax.tree.leaves(infos(batch)), tree_leaves_with_path(batch)
+    if not any(is_batched(info, x) for info, (_, x) in zip(kinds, leaves, strict=True)):
+        raise ValueError(
+            f"{caller}: this {type(batch).__name__} is one galaxy, not a batch: call its methods, or join many by dspsx.stack."
+        )
+    axes = jax.tree.structure(batch).flatten_up_to(batch_axes(batch, shared))
+    shapes, odd = {}, {}
+    for axis, info, (path, x) in zip(axes, kinds, leaves, strict=True):
+        name, shape, ours = keystr(path, simple=True, separator="."), np.shape(x), is_batched(info, x)
+        if axis == 0:
+            shapes[name] = shape
+        # an array of a foreign module has any shape, ours have a known number of axes
+        if (axis == 0 and not shape) or (ours and (axis is None or len(shape) != info.ndim + 1)):
+            odd[name] = shape
+    if odd or len({shape[0] for shape in shapes.values()}) > 1:
+        listed = ", ".join(f"{name} {shape}" for name, shape in (odd or shapes).items())
+        raise ValueError(
+            f"{caller}: the parameters of a batch must each have one leading axis, of one length, or none if they are shared; "
+            f"got {listed}. Name a network that the whole batch shares, and nothing that it does not, in `shared=lambda g: ...`."
+        )
+    n = next(iter(shapes.values()))[0]
+    if n == 0:
+        raise ValueError(f"{caller}: the batch holds no galaxies (its parameters have a leading axis of length 0).")
+    return axes, n
+
+
+def _check(caller: str, batch: Any, questions: dict, batch_size: Any, output: Any) -> None:
+    number = isinstance(batch_size, int | np.integer) and not isinstance(batch_size, bool)
+    if batch_size <= 0 if number else batch_size != "auto":
+        raise ValueError(f'{caller}: batch_size must be a positive integer or "auto"; got {batch_size!r}.')
+    if output is not None and pathlib.Path(output).is_dir():
+        raise IsADirectoryError(f"{caller}: output must be the name of a file; {str(output)!r} is a folder.")
+    cls = type(batch)
+    known = [
+        x for x in dir(cls) if x[0] != "_" and (callable(getattr(cls, x)) or isinstance(getattr(cls, x), property))
+    ]
+    for question in questions.values():
+        if isinstance(question, str) and question not in known:
+            near = difflib.get_close_matches(question, known, n=4, cutoff=0.4) or known
+            raise ValueError(f"{caller}: {cls.__name__} has no method {question!r}. Nearest: {', '.join(near)}.")
+        if not isinstance(question, str) and not callable(question):
+            raise TypeError(f"{caller}: expected the name of a method or a function of one galaxy; got {question!r}.")
+
+
+def _chosen(caller: str, batch: Any, where: Callable | None) -> tuple[bool, ...]:
+    """Which leaves of the batch `where` chooses: looked at as shapes, so that no value is copied or checked."""
+    try:
+        theta = eqx.filter_eval_shape(lambda model: partition(model, where, physical=True)[0], batch)
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{caller}: {str(error).removeprefix('partition: ')}") from error
+    return tuple(isinstance(x, jax.ShapeDtypeStruct) for x in jax.tree.structure(batch).flatten_up_to(theta))

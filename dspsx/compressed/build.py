@@ -1,0 +1,384 @@
+"""Compress a galaxy to its bands, and measure what that costs."""
+
+import dataclasses
+import time
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dspsx import _progress
+from dspsx._model import AbstractModel, Parameter, infos, is_concrete, require_single
+from dspsx.compressed.bands import BandSSP, BandTable
+from dspsx.compressed.certificate import Certificate
+from dspsx.compressed.nodes import fit, leading
+from dspsx.dust.attenuation import Calzetti00, NoDust, Noll09, PowerLawDust, Salim18
+from dspsx.filters import FilterSet
+from dspsx.ssp import SSPGrid
+
+#: Angstrom. What is bluer than this at rest is left out of the certificate.
+LYMAN_LIMIT = 911.76
+#: Examples: galaxies of the model's own box that the nodes are fitted to, and of each law of dust that dspsx has.
+_N_FIT, _N_TEST, _N_LAW = 300, 200, 60
+#: Width in ln(1 + z) of a segment of a table, in which all redshifts share their nodes.
+_SEGMENT = 0.05
+#: Steps of a segment that are tried.
+_STEPS = (4, 8, 16, 32)
+MMAG = 1e3 * 2.5 / np.log(10.0)
+_MOST_FACTORS = 64
+#: Shares of the tolerance that nodes, rank and steps in redshift may use up.
+_SHARES = {"nodes": 0.5, "rank": 0.3, "steps": 0.25}
+
+
+def compress(
+    galaxy: Any,
+    *,
+    filters: FilterSet | None = None,
+    redshift: float | tuple[float, float] | None = None,
+    tol: float = 1e-3,
+    depth: float | None = None,
+    n_galaxies: int = 1000,
+    seed: int = 0,
+    progress: bool | None = None,
+) -> Any:
+    """See `GalaxySEDModel.compress`."""
+    started = time.perf_counter()
+    full, lo, hi = _checked(galaxy, filters, redshift, tol, depth)
+    bar = _progress.bar("compress", progress)
+    examples = _Examples(full, lo, hi, depth, np.random.default_rng(seed), bar)
+    share = 1.0
+    for _ in range(4):
+        build = _one_redshift if lo == hi else _table
+        make = build(full, lo, hi, examples, tol * share / MMAG * 1e3, bar)
+        small, certificate = _certify(full, make, lo, hi, tol, depth, n_galaxies, seed + 1, started, bar)
+        if certificate.worst_mmag <= 1e3 * tol:
+            bar.close()
+            return small
+        share *= 0.5
+    bar.close()
+    raise ValueError(
+        f"compress: the tolerance of {1e3 * tol:g} mmag cannot be met: {certificate.worst_mmag:.3g} mmag at worst is the best "
+        f"that was reached, in {certificate.dtype}. Give a larger tol, fewer bands, or a smaller range of redshift."
+    )
+
+
+def _checked(galaxy: Any, filters: Any, redshift: Any, tol: Any, depth: Any) -> tuple[Any, float, float]:
+    require_single(galaxy)
+    if not all(map(is_concrete, jax.tree.leaves(galaxy))):
+        raise TypeError("compress: the galaxy is being traced (jit, grad or vmap) and has no values yet; compress it outside.")
+    if not isinstance(galaxy.ssp, SSPGrid):
+        raise TypeError(f"compress: needs a galaxy on a full SSPGrid; this one holds {galaxy.ssp!r}.")
+    if not isinstance(tol, float | int) or isinstance(tol, bool) or not 0 < tol < 1:
+        raise ValueError(f"compress: tol must be a number of magnitudes between 0 and 1, such as 1e-3; got {tol!r}.")
+    if depth is not None and (not isinstance(depth, float | int) or isinstance(depth, bool) or not depth > 0):
+        raise ValueError(f"compress: depth must be a number of magnitudes of dimming above 0, or None; got {depth!r}.")
+    if filters is not None and not isinstance(filters, FilterSet):
+        raise TypeError(f"compress: filters must be a FilterSet, such as FilterSet.load('lsst_*'); got {filters!r}.")
+    given = float(galaxy.redshift) if redshift is None else redshift
+    try:
+        lo, hi = (float(x) for x in (given if isinstance(given, tuple | list) else (given, given)))
+    except (TypeError, ValueError):
+        raise ValueError(f"compress: redshift must be a number or a pair (lowest, highest); got {redshift!r}.") from None
+    if not 0 <= lo <= hi <= 20:
+        raise ValueError(f"compress: redshifts must lie between 0 and 20, the lower first; got {lo:g} and {hi:g}.")
+    dtype = galaxy.redshift.dtype
+    full = dataclasses.replace(
+        galaxy, filters=galaxy.filters if filters is None else filters, redshift=jnp.asarray(lo, dtype)
+    )
+    return full, float(full.redshift) if lo == hi else lo, float(full.redshift) if lo == hi else hi
+
+
+def draw(model: Any, rng: np.random.Generator, n: int) -> Any:
+    """A batch of n models with every free, bounded parameter drawn uniformly in its bounds, one in ten on a bound."""
+
+    def new(info: Any, x: Any) -> Any:
+        if not isinstance(info, Parameter):
+            return x
+        lo, hi = info.bounds
+        values = np.broadcast_to(np.asarray(x), (n, *np.shape(x)))
+        if info.free and lo is not None and hi is not None:
+            u = rng.uniform(size=values.shape)
+            u = np.where(rng.uniform(size=values.shape) < 0.1, np.round(u), u)
+            values = lo + (hi - lo) * u
+        return jnp.asarray(values, x.dtype)
+
+    return jax.tree.map(new, infos(model), model)
+
+
+def _vmap(function: Any, model: Any, n: int = 50) -> list[Any]:
+    """A function of each galaxy of a batch, n at a time, in NumPy."""
+    axes = jax.tree.map(lambda info: 0 if isinstance(info, Parameter) else None, infos(model))
+    run = eqx.filter_jit(eqx.filter_vmap(function, in_axes=(axes,)))
+    size = max(x.shape[0] for a, x in zip(jax.tree.leaves(axes), _batched(model), strict=True) if a == 0)
+    parts = []
+    for i in range(0, size, n):
+        rows = np.minimum(np.arange(i, i + n), size - 1)
+        part = jax.tree.map(lambda a, x: x[rows] if a == 0 else x, axes, model, is_leaf=lambda x: x is None)  # noqa: B023
+        parts.append(jax.tree.map(lambda x: np.asarray(x, float)[: size - i], run(part)))  # noqa: B023
+    return jax.tree.map(lambda *x: np.concatenate(x), *parts)
+
+
+def _batched(model: Any) -> list[Any]:
+    kinds = jax.tree.leaves(infos(model))
+    return [x for kind, x in zip(kinds, jax.tree.leaves(model), strict=True) if isinstance(kind, Parameter)]
+
+
+class _Examples:
+    """Light and transmissions that nodes, rank and redshifts are fitted to and tested with."""
+
+    def __init__(self, full: Any, lo: float, hi: float, depth: float | None, rng: np.random.Generator, bar: Any):
+        bar.tell("examples of galaxies and dust")
+        self.wave = np.asarray(full.ssp.wave, float)
+        self.flux = np.asarray(full.ssp.flux, float).reshape(-1, self.wave.size)
+        galaxies = draw(full, rng, _N_FIT + _N_TEST)
+        z = jnp.asarray(np.expm1(rng.uniform(np.log1p(lo), np.log1p(hi), _N_FIT + _N_TEST)), full.redshift.dtype)
+        galaxies = eqx.tree_at(lambda g: g.redshift, galaxies, z)
+        weights = _vmap(lambda g: g.weights().ravel(), galaxies)
+        weights = weights[weights.sum(1) > 0]
+        share, screens = _vmap(lambda g: g.dust.checked_screens(g.ssp.wave, g.ssp.lg_age), galaxies)
+        laws = [_vmap(lambda d: d.transmission(full.ssp.wave), draw(law(), rng, _N_LAW)) for law in (Calzetti00, Noll09, Salim18, PowerLawDust)]
+        fitted = [np.ones((1, self.wave.size)), *laws, screens[:_N_FIT].reshape(-1, self.wave.size)]
+        self.n_fit = sum(map(len, fitted))
+        self.transmission = np.maximum(np.concatenate([*fitted, screens[_N_FIT:].reshape(-1, self.wave.size)]), 1e-37)
+        self.n_screens = screens.shape[1]
+        self.population = weights / weights.sum(1, keepdims=True)
+        self.light = self.population @ self.flux
+        #: pairs of light and test transmissions
+        self.tested = rng.permutation(len(self.light))
+        self.igm = full.igm
+        self.dimmest = 1e-33 if depth is None else 10 ** (-0.4 * depth)
+        self.rng = rng
+
+    def through_igm(self, redshifts: np.ndarray) -> np.ndarray:
+        """The transmissions seen through the intergalactic medium, each at one of the redshifts."""
+        if self.igm is None:
+            return self.transmission
+        z = jnp.asarray(self.rng.choice(redshifts, len(self.transmission)), jnp.zeros(()).dtype)
+        wave = jnp.asarray(self.wave, z.dtype)
+        medium = np.asarray(jax.jit(jax.vmap(lambda z: self.igm.transmission(wave, z)))(z), float)
+        return np.maximum(self.transmission * medium, 1e-37)
+
+
+def _projection(full: Any) -> Any:
+    """Projection and its derivative with respect to u = ln(1 + z), at a redshift: two arrays (band, wave)."""
+    filters, wave, crowds = full.filters, full.ssp.wave, full.ssp.crowds
+
+    @jax.jit
+    def both(u):
+        return jax.jvp(lambda u: filters.projection(wave, jnp.expm1(u), crowds), (u,), (jnp.ones_like(u),))
+
+    return lambda u: tuple(np.asarray(x, float) for x in both(jnp.asarray(u, wave.dtype)))
+
+
+def _nodes(bands: tuple[str, ...], projections: np.ndarray, examples: _Examples, redshifts: Any, tol: float) -> list[Any]:
+    """For each band the wavelengths that it sees, its nodes among them, and its functions phi."""
+    transmission = examples.through_igm(np.asarray(redshifts))
+    found = []
+    for b, name in enumerate(bands):
+        seen = projections[:, b]
+        visible = (seen > 0).any(0) & (examples.light > 0).any(0)
+        if not visible.any():
+            found.append((np.array([0]), np.array([0]), np.ones((1, 1))))
+            continue
+        j = np.flatnonzero(visible)
+        light = examples.light[examples.tested][:, j]
+        light = light[(light * seen[:, j].mean(0)).sum(1) > 0]
+        if not len(light):
+            found.append((j, np.array([0]), np.ones((j.size, 1))))
+            continue
+        n_test = min(len(light), len(transmission) - examples.n_fit)
+        part = transmission[: examples.n_fit + n_test, j]
+        try:
+            nodes, phi = fit(seen[:, j], light, part, examples.n_fit, tol * _SHARES["nodes"], examples.dimmest)
+        except ValueError as error:
+            raise ValueError(
+                f"compress: the tolerance of {tol * MMAG:g} mmag cannot be met in {name}: {error}. Give a larger tol."
+            ) from None
+        found.append((j, nodes, phi))
+    return found
+
+
+def _one_redshift(full: Any, lo: float, hi: float, examples: _Examples, tol: float, bar: Any) -> Any:
+    bar.tell("nodes")
+    u = np.log1p(lo)
+    value, slope = _projection(full)(u)
+    bands = full.filters.names
+    found = _nodes(bands, value[None], examples, [lo], tol)
+    columns = [np.concatenate([examples.flux[:, j] @ (p[b, j][:, None] * phi) for b, (j, _, phi) in enumerate(found)], 1) for p in (value, slope)]
+    shape = (full.ssp.lgmet.size, full.ssp.lg_age.size, -1)
+    fields = {
+        "wave": np.concatenate([examples.wave[j[n]] for j, n, _ in found]),
+        "flux": columns[0].reshape(shape),
+        "slope": (columns[1] / (1.0 + lo)).reshape(shape),
+        "sizes": tuple(len(n) for _, n, _ in found),
+    }
+    return lambda **rest: BandSSP(lg_age=full.ssp.lg_age, lgmet=full.ssp.lgmet, digest=full.filters.digest(), **fields, **rest)
+
+
+def _table(full: Any, lo: float, hi: float, examples: _Examples, tol: float, bar: Any) -> Any:
+    first, last = np.log1p(lo), np.log1p(hi)
+    n_segments = max(1, int(np.ceil((last - first) / _SEGMENT)))
+    project = _projection(full)
+    bands = full.filters.names
+    starts = np.linspace(first, last, n_segments + 1)
+
+    bar.tell("steps in redshift")
+    n = min(_N_TEST, len(examples.light))
+    undimmed = examples.light[examples.tested[:n]]
+    dusty = undimmed * examples.transmission[-n:]
+    width = starts[1] - starts[0]
+    tried = examples.rng.uniform(first, last - width, 12)
+    steps = _STEPS[-1]
+    for steps in _STEPS:
+        error = 0.0
+        for u in tried:
+            (a, da), (b, db) = project(u), project(u + width / steps)
+            middle = (a + b) / 2 + (da - db) * (width / steps) / 8
+            exact = project(u + width / steps / 2)[0]
+            lit = _red_ends(full.filters) > LYMAN_LIMIT * np.exp(u)
+            least = (undimmed @ exact.T) * examples.dimmest
+            error = max(error, _worst((dusty @ middle.T)[:, lit], (dusty @ exact.T)[:, lit], least[:, lit]))
+        if error < tol * _SHARES["steps"]:
+            break
+
+    segments = []
+    for s in bar.over(range(n_segments), "tables"):
+        grid = starts[s] + width * np.arange(steps + 1) / steps
+        rows = [project(u) for u in grid]
+        some = np.stack([rows[i][0] for i in sorted({0, steps // 4, steps // 2, 3 * steps // 4, steps})])
+        found = _nodes(bands, some, examples, np.expm1(grid), tol)
+        segments.append([_factors(b, *found[b], rows, width / steps, examples, tol) for b in range(len(bands))])
+    sizes = tuple(max(segment[b][0].size for segment in segments) for b in range(len(bands)))
+    ranks = tuple(max(segment[b][1].shape[1] for segment in segments) for b in range(len(bands)))
+    fields = {
+        "wave": np.stack([np.concatenate([_padded(w, (m,), "edge") for (w, _, _), m in zip(segment, sizes, strict=True)]) for segment in segments]),
+        "basis": np.stack([np.concatenate([_padded(u, (len(u), k)) for (_, u, _), k in zip(segment, ranks, strict=True)], 1) for segment in segments]),
+        "table": np.concatenate(
+            [
+                np.concatenate([_steps(t, k, m) for (_, _, t), k, m in zip(segment, ranks, sizes, strict=True)], 1)
+                for segment in segments
+            ]
+        ),
+        "origin": float(first),
+        "step": float(width / steps),
+        "ranks": ranks,
+        "sizes": sizes,
+    }
+    return lambda **rest: BandTable(lg_age=full.ssp.lg_age, lgmet=full.ssp.lgmet, digest=full.filters.digest(), **fields, **rest)
+
+
+def _factors(
+    b: int, j: np.ndarray, nodes: np.ndarray, phi: np.ndarray, rows: list[Any], step: float, examples: _Examples, tol: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of a band in a segment: wavelengths of its nodes, basis (star, K), and table (K, redshift, value or slope, node).
+
+    Every population counts by its share of its own light in the band, every node by what it typically carries: so neither
+    the ultraviolet of old stars nor a leak of a filter is lost in the factorisation.
+    """
+    flux = examples.flux[:, j]
+    light = np.stack([[flux @ (p[b, j][:, None] * phi) * f for p, f in zip(row, (1.0, step), strict=True)] for row in rows])
+    light = light.transpose(2, 0, 1, 3)  # (star, redshift, value or slope, node)
+    stars, shape = len(light), light.shape[1:]
+    norm = np.abs(light[:, :, 0].sum(-1)).mean(1)
+    norm = np.maximum(norm, 1e-30 * max(norm.max(), 1e-300))[:, None]
+    x = light.reshape(stars, -1) / norm
+    scale = np.maximum(np.abs(x).mean(0), 1e-9 * np.abs(x).max())
+    x = x / scale
+    u, s, v = leading(x, _MOST_FACTORS)
+    n = min(_N_TEST, len(examples.light))
+    through = examples.transmission[-n:][:, j[nodes]]
+    weights = examples.population[examples.tested[:n]]
+    exact = ((weights @ light[:, :, 0].reshape(stars, -1)).reshape(n, shape[0], -1) * through[:, None]).sum(-1)
+    basis, table = norm * u, (s[:, None] * v) * scale
+    least = (weights @ light[:, :, 0].sum(-1)) * examples.dimmest
+    factors = weights @ basis
+    for k in range(1, len(s) + 1):
+        found = (factors[:, :k] @ table[:k]).reshape(n, *shape)[:, :, 0]
+        found = (found * through[:, None]).sum(-1)
+        if _worst(found, exact, least) < tol * _SHARES["rank"]:
+            break
+    return examples.wave[j[nodes]], basis[:, :k], table[:k].reshape(k, *shape)
+
+
+def _steps(table: np.ndarray, k: int, m: int) -> np.ndarray:
+    """Both ends of every step: (step, K x 4 x node), with zeros for what other segments need more of."""
+    both = np.concatenate([table[:, :-1], table[:, 1:]], 2).transpose(1, 0, 2, 3)
+    return _padded(both, (len(both), k, 4, m)).reshape(len(both), -1)
+
+
+def _padded(x: np.ndarray, shape: tuple[int, ...], mode: Any = "constant") -> np.ndarray:
+    return np.pad(x, [(0, m - n) for n, m in zip(x.shape, shape, strict=True)], mode=mode)
+
+
+def _red_ends(filters: FilterSet) -> np.ndarray:
+    """Wavelength below which 99.9 % of each band's weight lies."""
+    ends = []
+    for wave, transmission in filters.curves():
+        fine = np.linspace(float(wave[0]), float(wave[-1]), 4001)
+        collected = np.cumsum(np.interp(fine, wave, transmission) / fine)
+        ends.append(fine[np.searchsorted(collected, 0.999 * collected[-1])])
+    return np.array(ends)
+
+
+def _worst(approximate: np.ndarray, exact: np.ndarray, least: np.ndarray) -> float:
+    """Largest error relative to the exact light, or to the least that counts."""
+    seen = least > 0
+    return float((np.abs(approximate - exact)[seen] / np.maximum(exact, least)[seen]).max(initial=0.0))
+
+
+def _certify(
+    full: Any, make: Any, lo: float, hi: float, tol: float, depth: float | None, n: int, seed: int, started: float, bar: Any
+) -> tuple[Any, Certificate]:
+    """Magnitudes of random galaxies, exact and compressed."""
+    bar.tell("certificate")
+    rng = np.random.default_rng(seed)
+    galaxies = draw(full, rng, n)
+    z = np.expm1(rng.uniform(np.log1p(lo), np.log1p(hi), n)) if lo < hi else np.full(n, lo)
+    dtype = full.redshift.dtype
+    galaxies = eqx.tree_at(lambda g: g.redshift, galaxies, jnp.asarray(np.clip(z, lo, hi), dtype))
+    draft = {"p99_mmag": np.inf, "worst_mmag": np.inf, "median_mmag": np.inf, "worst_of_band": (), "excepted": ""}
+    fixed = {
+        "bands": full.filters.names,
+        "redshift": (lo, hi),
+        "tol_mmag": 1e3 * tol,
+        "n_galaxies": n,
+        "model": ", ".join(f"{name}={type(part).__name__}" for name, part in vars(full).items() if isinstance(part, AbstractModel)),
+        "dtype": dtype.name,
+    }
+    ssp = make(certificate=Certificate(nodes=(), rank=0, rows=1, megabytes=0.0, seconds=0.0, **fixed, **draft))
+    compact = dataclasses.replace(full, ssp=ssp)
+    exact = _vmap(lambda g: g.magnitudes(), galaxies, 20)
+    found = _vmap(lambda g: g.magnitudes(), eqx.tree_at(lambda g: g.ssp, galaxies, ssp), 20)
+    z = np.asarray(galaxies.redshift, float)
+    blue = _red_ends(full.filters)[None, :] <= LYMAN_LIMIT * (1.0 + z)[:, None]
+    dark = (exact > 80.0) & ~blue
+    error = 1e3 * np.abs(found - exact)
+    if depth is not None:
+        clear = _vmap(lambda g: g.magnitudes(), eqx.tree_at(lambda g: g.dust, galaxies, NoDust()), 20)
+        ratio = 10 ** (-0.4 * (found - exact))
+        error = MMAG * np.abs(ratio - 1.0) * np.minimum(1.0, 10 ** (-0.4 * (exact - clear - depth)))
+    error = np.where(np.isfinite(error), error, np.inf)
+    error = np.where(blue | dark, 0.0, error)
+    counted = error[~(blue | dark)]
+    if not counted.size:
+        counted = np.zeros(1)
+    excepted = f"{blue.mean():.1%} blueward of the Lyman limit and {dark.mean():.1%} without light (above 80 mag) left out"
+    if depth is not None:
+        excepted += f"; of bands that dust dims by more than {depth:g} mag, errors relative to the light at {depth:g} mag"
+    arrays = [ssp.wave, *([ssp.flux, ssp.slope] if lo == hi else [ssp.basis, ssp.table])]
+    certificate = Certificate(
+        nodes=ssp.sizes,
+        rank=0 if lo == hi else max(ssp.ranks),
+        rows=1 if lo == hi else ssp.table.shape[0] + 1,
+        worst_mmag=float(counted.max()),
+        p99_mmag=float(np.quantile(counted, 0.99)),
+        median_mmag=float(np.median(counted)),
+        worst_of_band=tuple(float(e) for e in error.max(0)),
+        excepted=excepted,
+        megabytes=sum(a.nbytes for a in arrays) / 1e6,
+        seconds=time.perf_counter() - started,
+        **fixed,
+    )
+    return dataclasses.replace(compact, ssp=make(certificate=certificate)), certificate

@@ -1,0 +1,51 @@
+"""What an approximation was measured to cost."""
+
+from typing import final
+
+import equinox as eqx
+
+from dspsx._model import AbstractModel
+
+
+@final
+class Certificate(AbstractModel):
+    """Errors of a compressed galaxy against the exact integral, over galaxies drawn from the whole parameter box.
+
+    **Fields:** `bands`; `redshift`, first and last; `nodes` of each band; `rank` of the factorisation (0: none); `rows`, the
+    redshifts that are tabulated; `tol_mmag` asked for; `worst_mmag`, `p99_mmag`, `median_mmag` measured in magnitudes of
+    `n_galaxies` galaxies that were not used to build it, with `worst_of_band`; `excepted`, what was left out and how much of
+    it; `model`, the classes of the ingredients; `megabytes` of the tables and `seconds` that the build took; `dtype`.
+    """
+
+    bands: tuple[str, ...] = eqx.field(static=True)
+    redshift: tuple[float, float] = eqx.field(static=True)
+    nodes: tuple[int, ...] = eqx.field(static=True)
+    rank: int = eqx.field(static=True)
+    rows: int = eqx.field(static=True)
+    tol_mmag: float = eqx.field(static=True)
+    worst_mmag: float = eqx.field(static=True)
+    p99_mmag: float = eqx.field(static=True)
+    median_mmag: float = eqx.field(static=True)
+    worst_of_band: tuple[float, ...] = eqx.field(static=True)
+    n_galaxies: int = eqx.field(static=True)
+    excepted: str = eqx.field(static=True)
+    model: str = eqx.field(static=True)
+    megabytes: float = eqx.field(static=True)
+    seconds: float = eqx.field(static=True)
+    dtype: str = eqx.field(static=True)
+
+    def brief(self) -> str:
+        """The certificate in two lines."""
+        lo, hi = self.redshift
+        where = f"z = {lo:g}" if lo == hi else f"{lo:g} < z < {hi:g} ({self.rows} tabulated, rank {self.rank})"
+        return (
+            f"Certificate({len(self.bands)} bands, {where}, {sum(self.nodes)} nodes: worst {self.worst_mmag:.3g}, 99 % within "
+            f"{self.p99_mmag:.2g}, median {self.median_mmag:.2g} mmag over {self.n_galaxies} galaxies; tolerance "
+            f"{self.tol_mmag:g} mmag; {self.excepted}; {self.megabytes:.3g} MB, built in {self.seconds:.3g} s, {self.dtype})"
+        )
+
+    def __str__(self) -> str:
+        rows = [self.brief(), f"  model: {self.model}", "  band                 nodes   worst / mmag"]
+        for band, nodes, worst in zip(self.bands, self.nodes, self.worst_of_band, strict=True):
+            rows.append(f"  {band:20s} {nodes:5d}   {worst:12.3g}")
+        return "\n".join(rows)

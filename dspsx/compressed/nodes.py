@@ -1,0 +1,81 @@
+"""Nodes of a band: the few wavelengths from which everything that dust can do to the band's light follows."""
+
+import numpy as np
+
+#: A band needs more nodes than this only if its tolerance is out of reach.
+MOST_NODES = 60
+
+
+def leading(x: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The `most` leading singular vectors and values: x is about u * s @ v. By the eigenvectors of the smaller of the two
+    matrices of products, which is quick, and knows values down to 1e-8 of the largest."""
+    if x.shape[0] < x.shape[1]:
+        v, s, u = leading(x.T, most)
+        return u.T, s, v.T
+    power, vectors = np.linalg.eigh(x.T @ x)
+    s = np.sqrt(np.maximum(power[::-1][:most], 1e-300))
+    v = vectors[:, ::-1][:, :most].T
+    return (x @ v.T) / s, s, v
+
+
+def fit(
+    projections: np.ndarray,
+    light: np.ndarray,
+    transmission: np.ndarray,
+    n_fit: int,
+    tol: float,
+    dimmest: float,
+    most: int = MOST_NODES,
+) -> tuple[np.ndarray, np.ndarray]:
+    r"""Choose nodes for one band: indices of wavelengths, and interpolating functions phi (wave, node).
+
+    A transmission is written as :math:`T(\lambda) = \sum_n T(\lambda_n) \phi_n(\lambda)`. The functions span the leading
+    singular vectors of example transmissions, each divided by the light that it lets through, and the nodes are where
+    these vectors are told apart best (discrete empirical interpolation; Chaturantabut & Sorensen 2010, SIAM J. Sci. Comput.
+    32, 2737). So a step or a bump of a law costs no nodes. The number of nodes is the least with which the mean in the band,
+    for every projection, is within `tol` (relative) for examples that did not take part in the fit.
+
+    **Arguments:** `projections` (redshift, wave), weights of the band's mean; `light` (example, wave) before dust;
+    `transmission` (example, wave), of which the first `n_fit` are fitted and the rest, paired with the light, test;
+    `dimmest`, the transmission of a whole band below which errors are relative to it.
+    Raises ValueError if `most` nodes do not reach the tolerance.
+    """
+    mean_light = (light / light.sum(1, keepdims=True)).mean(0)
+    weight = projections.mean(0) * mean_light
+    weight = weight / weight.sum()
+    root = np.sqrt(np.maximum(weight, 1e-12 * weight.max()))
+    known = transmission[:n_fit]
+    examples = known * root / (known @ weight)[:, None]
+    _, power, vectors = leading(examples, most)
+    test = transmission[n_fit:]
+    seen = light[: len(test)]
+    exact = [((seen * test) @ p, (seen @ p) * dimmest) for p in projections]
+    rank = int((power > 1e-12 * power[0]).sum())
+    worst = np.inf
+    for n in range(1, min(most, rank) + 1):
+        modes = vectors[:n].T / root[:, None]
+        nodes = interpolation_points(vectors[:n].T)
+        phi = np.linalg.solve(modes[nodes].T, modes.T).T
+        at_nodes = test[:, nodes]
+        worst = 0.0
+        for p, (light_left, least) in zip(projections, exact, strict=True):
+            lit = least > 0
+            found = (((seen[lit] * p) @ phi) * at_nodes[lit]).sum(1)
+            error = np.abs(found - light_left[lit]) / np.maximum(light_left[lit], least[lit])
+            worst = max(worst, error.max(initial=0.0))
+        if worst < tol:
+            return nodes, phi
+    raise ValueError(f"{worst * 1085.7:.2g} mmag with {min(most, rank)} nodes")
+
+
+def interpolation_points(modes: np.ndarray) -> np.ndarray:
+    """Rows of modes (wave, mode) that make the best conditioned square matrix, chosen greedily (QR with pivots)."""
+    rest = modes.copy()
+    chosen = []
+    for _ in range(modes.shape[1]):
+        size = (rest**2).sum(1)
+        i = int(np.argmax(size))
+        chosen.append(i)
+        direction = rest[i] / np.sqrt(size[i])
+        rest = rest - np.outer(rest @ direction, direction)
+    return np.array(chosen)

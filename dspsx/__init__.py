@@ -3,11 +3,15 @@
 from dspsx import units
 from dspsx._model import AbstractModel, Scalar, data, named_parameters, param
 from dspsx._operations import batch_axes, combine, partition, replace, stack, summary, take
+from dspsx.bulk import predict, predict_and_gradient, predict_jacobian
+from dspsx.compressed import BandSSP, BandTable, Certificate
 from dspsx.cosmology import Cosmology
 from dspsx.dust import Calzetti00, DustLaw, DustModel, NoDust, Noll09, PartialCover, PowerLawDust, Salim18
 from dspsx.filters import FilterSet
 from dspsx.galaxy import GalaxySEDModel
+from dspsx.igm import IGM
 from dspsx.io import load, save
+from dspsx.lines import EmissionLines
 from dspsx.metallicity import LognormalMDF, MetallicityModel
 from dspsx.sfh import (
     DelayedTauSFH,
@@ -17,22 +21,28 @@ from dspsx.sfh import (
     StarFormationHistory,
     TabulatedSFH,
 )
-from dspsx.ssp import SSPGrid
+from dspsx.ssp import LowRankSSP, SSPGrid, SSPLibrary
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "IGM",
     "AbstractModel",
+    "BandSSP",
+    "BandTable",
     "Calzetti00",
+    "Certificate",
     "Cosmology",
     "DelayedTauSFH",
     "DiffmahHalo",
     "DiffstarSFH",
     "DustLaw",
     "DustModel",
+    "EmissionLines",
     "FilterSet",
     "GalaxySEDModel",
     "LognormalMDF",
+    "LowRankSSP",
     "MassAccretionHistory",
     "MetallicityModel",
     "NoDust",
@@ -40,6 +50,7 @@ __all__ = [
     "PartialCover",
     "PowerLawDust",
     "SSPGrid",
+    "SSPLibrary",
     "Salim18",
     "Scalar",
     "StarFormationHistory",
@@ -51,6 +62,9 @@ __all__ = [
     "named_parameters",
     "param",
     "partition",
+    "predict",
+    "predict_and_gradient",
+    "predict_jacobian",
     "replace",
     "save",
     "stack",

@@ -77,16 +77,6 @@ def sort_few(x: Float[Array, " n"]) -> Float[Array, " n"]:
     return jnp.stack(row)
 
 
-def merge(a: Float[Array, " m"], b: Float[Array, " n"]) -> Float[Array, " m+n"]:
-    """Two increasing lists of some ten numbers as one, by counting: without a sort or a scatter, which batches do badly."""
-    index = functools.partial(np.arange, dtype=np.int32)
-    place = index(a.size + b.size)[:, None]
-    rank_a = index(a.size) + (b[:, None] < a[None, :]).sum(0, dtype=np.int32)
-    rank_b = index(b.size) + (a[:, None] <= b[None, :]).sum(0, dtype=np.int32)
-    of_a = jnp.where(rank_a[None, :] == place, a[None, :], 0.0).sum(1)
-    return of_a + jnp.where(rank_b[None, :] == place, b[None, :], 0.0).sum(1)
-
-
 #: Widths in ln(wavelength) at which `crowding` counts.
 CROWDING_WIDTHS = tuple(2.0 ** (0.5 * k) for k in range(-20, 8))
 

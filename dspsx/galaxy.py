@@ -103,7 +103,7 @@ class GalaxySEDModel(AbstractModel):
     def rest_sed(self) -> Float[Array, " wave"]:
         """Luminosity in Lsun/Hz at the rest-frame wavelengths of the SSP grid, after dust; emission lines are not drawn."""
         self.ssp.spectrum_wave()
-        return self._light(self.weights(), 0.0)
+        return self._light(0.0)
 
     @eqx.filter_jit
     def observed_sed(self, unit: str = "maggies") -> Float[Array, " wave"]:
@@ -180,28 +180,40 @@ class GalaxySEDModel(AbstractModel):
         from dspsx.compressed import compress
 
         return compress(
-            self, filters=filters, redshift=redshift, tol=tol, depth=depth, n_galaxies=n_galaxies, seed=seed, progress=progress
+            self,
+            filters=filters,
+            redshift=redshift,
+            tol=tol,
+            depth=depth,
+            n_galaxies=n_galaxies,
+            seed=seed,
+            progress=progress,
         )
 
     def _band_luminosity(self, redshift: Number, igm: bool) -> Float[Array, " band"]:
-        weights = self.weights()
-        light = self._light(weights, redshift)
+        light = self._light(redshift)
         if igm:
             light = light * self._igm(self.ssp.sampling(redshift))
         bands = self.ssp.band_average(self.filters, light, redshift)
         if self.lines is None:
             return bands
-        wave, luminosity = self.lines.luminosities(self.ssp, weights)
+        wave, luminosity = self.lines.luminosities(self.ssp, self.weights())
         share, transmission = self.dust.checked_screens(wave, self.ssp.lg_age)
         luminosity = ((share @ luminosity) * transmission).sum(0)
         if igm:
             luminosity = luminosity * self._igm(wave)
         return bands + self.filters.line_average(wave, luminosity, redshift)
 
-    def _light(self, weights: Float[Array, "met age"], redshift: Number) -> Float[Array, " wave"]:
+    def _light(self, redshift: Number) -> Float[Array, " wave"]:
         """Luminosity in Lsun/Hz of the stars after dust, at the wavelengths that the SSP library samples."""
         share, transmission = self.dust.checked_screens(self.ssp.sampling(redshift), self.ssp.lg_age)
-        light = self.ssp.integrate(weights[None] * share[:, None, :], redshift)
+        axes = self.ssp.lgmet, self.ssp.lg_age
+        metallicity = self.metallicity.checked_weights(*axes, self.sfh, self.t_obs)
+        mass = self.sfh.age_weights(self.ssp.lg_age, self.t_obs)[None, :] * share
+        if metallicity.shape[1] == 1:
+            light = self.ssp.integrate_separable(metallicity[:, 0], mass, redshift)
+        else:
+            light = self.ssp.integrate(metallicity[None] * mass[:, None, :], redshift)
         return (light * transmission).sum(0)
 
     def _igm(self, wave: Float[Array, " wave"]) -> Float[Array, " wave"]:

@@ -43,6 +43,16 @@ class MetallicityModel(AbstractModel):
         t_obs: Scalar,
     ) -> Float[Array, "met age"]:
         """Mass formed in Msun at each point of the SSP grid."""
+        return self.checked_weights(lgmet, lg_age, sfh, t_obs) * sfh.age_weights(lg_age, t_obs)[None, :]
+
+    def checked_weights(
+        self,
+        lgmet: Float[Array, " met"],
+        lg_age: Float[Array, " age"],
+        sfh: StarFormationHistory,
+        t_obs: Scalar,
+    ) -> Float[Array, "met #age"]:
+        """`weights`, with their shape checked; raises ValueError if a subclass returns another."""
         require_single(self)
         given_age = self.weights(lgmet, lg_age, sfh, t_obs)
         shape = jnp.shape(given_age)
@@ -51,7 +61,7 @@ class MetallicityModel(AbstractModel):
                 f"{type(self).__name__}.weights must return shape ({lgmet.size}, {lg_age.size}) or ({lgmet.size}, 1); got "
                 f"{shape}."
             )
-        return given_age * sfh.age_weights(lg_age, t_obs)[None, :]
+        return given_age
 
 
 @final

@@ -197,10 +197,13 @@ def test_imports_go_downwards():
         "sfh",
         "metallicity",
         "dust",
-        "ssp",
         "filters",
+        "ssp",
+        "igm",
+        "lines",
+        "_progress",
     ]
-    order += ["galaxy", "io", "testing", "plot", "demo", "cli"]
+    order += ["compressed", "galaxy", "bulk", "io", "testing", "plot", "demo", "cli"]
     root = pathlib.Path(dspsx.__file__).parent
     for path in root.rglob("*.py"):
         if path.name == "__init__.py" and path.parent == root:

@@ -1,8 +1,7 @@
-"""Compressed galaxies: the light of the bands alone, or fewer spectra, with a certificate of what that costs."""
+"""Compressed galaxies: the light of the bands alone, with a certificate of what that costs."""
 
 from dspsx.compressed.bands import BandSSP, BandTable
-from dspsx.compressed.certificate import Certificate
 from dspsx.compressed.build import compress
-from dspsx.compressed.lowrank import LowRankSSP
+from dspsx.compressed.certificate import Certificate
 
-__all__ = ["BandSSP", "BandTable", "Certificate", "LowRankSSP", "compress"]
+__all__ = ["BandSSP", "BandTable", "Certificate", "compress"]

@@ -92,14 +92,14 @@ class BandSSP(_Bands):
     respect to redshift; `sizes`, nodes of each band; `digest` of the filters; `certificate`.
     """
 
+    sizes: tuple[int, ...] = eqx.field(static=True)
+    digest: str = eqx.field(static=True)
+    certificate: Certificate
     wave: Float[Array, " node"] = data()
     lg_age: Float[Array, " age"] = data()
     lgmet: Float[Array, " met"] = data()
     flux: Float[Array, "met age node"] = data()
     slope: Float[Array, "met age node"] = data()
-    sizes: tuple[int, ...] = eqx.field(static=True)
-    digest: str = eqx.field(static=True)
-    certificate: Certificate
 
     def sampling(self, redshift):
         return self.wave
@@ -110,6 +110,14 @@ class BandSSP(_Bands):
         flux, slope = (x.reshape(-1, self.wave.size) for x in (self.flux, self.slope))
         redshift = jnp.asarray(redshift, flat.dtype)
         return _or_nan(_contract(flat, redshift, flux, slope), redshift, *self.certificate.redshift)
+
+    def integrate_separable(self, metallicity, mass, redshift=0.0):
+        self._check_range(redshift)
+        redshift = jnp.asarray(redshift, mass.dtype)
+        flux, slope = (x.swapaxes(0, 1).reshape(self.lg_age.size, -1) for x in (self.flux, self.slope))
+        of_metallicity = jnp.split(_contract(mass, redshift, flux, slope), self.lgmet.size, axis=-1)
+        light = sum(metallicity[i] * part for i, part in enumerate(of_metallicity))
+        return _or_nan(light, redshift, *self.certificate.redshift)
 
 
 @jax.custom_jvp
@@ -148,17 +156,17 @@ class BandTable(_Bands):
     `certificate`.
     """
 
-    wave: Float[Array, "segment node"] = data()
-    lg_age: Float[Array, " age"] = data()
-    lgmet: Float[Array, " met"] = data()
-    basis: Float[Array, "segment stars K"] = data()
-    table: Float[Array, "step entry"] = data()
     origin: float = eqx.field(static=True)
     step: float = eqx.field(static=True)
     ranks: tuple[int, ...] = eqx.field(static=True)
     sizes: tuple[int, ...] = eqx.field(static=True)
     digest: str = eqx.field(static=True)
     certificate: Certificate
+    wave: Float[Array, "segment node"] = data()
+    lg_age: Float[Array, " age"] = data()
+    lgmet: Float[Array, " met"] = data()
+    basis: Float[Array, "segment stars K"] = data()
+    table: Float[Array, "step entry"] = data()
 
     def _place(self, redshift):
         """Segment, step and fraction of the step."""
@@ -193,7 +201,7 @@ class BandTable(_Bands):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def indexed_matmul(window, x, index, matrices):
+def indexed_matmul(window: int, x: Array, index: Array, matrices: Array) -> Array:
     """x (row, inner) times matrices[index] (inner, outer).
 
     In a batch each element has an index of its own. If all lie within `window` neighbours, as they do in a batch that is in
@@ -213,7 +221,9 @@ def _product(window: int, transposed: bool):
     @product.def_vmap
     def _(axis_size, in_batched, x, index, matrices):
         if in_batched[2]:
-            raise NotImplementedError("a BandTable is data, which a batch of galaxies shares: map over parameters only.")
+            raise NotImplementedError(
+                "a BandTable is data, which a batch of galaxies shares: map over parameters only."
+            )
         if not in_batched[0]:
             x = jnp.broadcast_to(x, (axis_size, *x.shape))
         if not in_batched[1]:
@@ -237,16 +247,12 @@ def _product(window: int, transposed: bool):
             return together
 
         def apart():
-            return jax.lax.map(lambda pair: plain(*pair, matrices), (x, index))
+            return jax.lax.map(lambda pair: plain(pair[0], pair[1], matrices), (x, index))
 
         result = apart
         for count in (c for c in (window, window // 2, 1) if 1 <= c <= matrices.shape[0]):
-            wider, here = result, among(count)
-            if count == 1:
-                fits = first == last
-            else:
-                fits = last - jnp.clip(first, 0, matrices.shape[0] - count) < count
-            result = functools.partial(jax.lax.cond, fits, here, wider)
+            fits = last - jnp.clip(first, 0, matrices.shape[0] - count) < count
+            result = functools.partial(jax.lax.cond, fits, among(count), result)
         return result(), True
 
     return product

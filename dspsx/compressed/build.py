@@ -67,7 +67,9 @@ def compress(
 def _checked(galaxy: Any, filters: Any, redshift: Any, tol: Any, depth: Any) -> tuple[Any, float, float]:
     require_single(galaxy)
     if not all(map(is_concrete, jax.tree.leaves(galaxy))):
-        raise TypeError("compress: the galaxy is being traced (jit, grad or vmap) and has no values yet; compress it outside.")
+        raise TypeError(
+            "compress: the galaxy is being traced (jit, grad or vmap) and has no values yet; compress it outside."
+        )
     if not isinstance(galaxy.ssp, SSPGrid):
         raise TypeError(f"compress: needs a galaxy on a full SSPGrid; this one holds {galaxy.ssp!r}.")
     if not isinstance(tol, float | int) or isinstance(tol, bool) or not 0 < tol < 1:
@@ -80,7 +82,9 @@ def _checked(galaxy: Any, filters: Any, redshift: Any, tol: Any, depth: Any) -> 
     try:
         lo, hi = (float(x) for x in (given if isinstance(given, tuple | list) else (given, given)))
     except (TypeError, ValueError):
-        raise ValueError(f"compress: redshift must be a number or a pair (lowest, highest); got {redshift!r}.") from None
+        raise ValueError(
+            f"compress: redshift must be a number or a pair (lowest, highest); got {redshift!r}."
+        ) from None
     if not 0 <= lo <= hi <= 20:
         raise ValueError(f"compress: redshifts must lie between 0 and 20, the lower first; got {lo:g} and {hi:g}.")
     dtype = galaxy.redshift.dtype
@@ -107,7 +111,7 @@ def draw(model: Any, rng: np.random.Generator, n: int) -> Any:
     return jax.tree.map(new, infos(model), model)
 
 
-def _vmap(function: Any, model: Any, n: int = 50) -> list[Any]:
+def _vmap(function: Any, model: Any, n: int = 50) -> Any:
     """A function of each galaxy of a batch, n at a time, in NumPy."""
     axes = jax.tree.map(lambda info: 0 if isinstance(info, Parameter) else None, infos(model))
     run = eqx.filter_jit(eqx.filter_vmap(function, in_axes=(axes,)))
@@ -137,8 +141,11 @@ class _Examples:
         galaxies = eqx.tree_at(lambda g: g.redshift, galaxies, z)
         weights = _vmap(lambda g: g.weights().ravel(), galaxies)
         weights = weights[weights.sum(1) > 0]
-        share, screens = _vmap(lambda g: g.dust.checked_screens(g.ssp.wave, g.ssp.lg_age), galaxies)
-        laws = [_vmap(lambda d: d.transmission(full.ssp.wave), draw(law(), rng, _N_LAW)) for law in (Calzetti00, Noll09, Salim18, PowerLawDust)]
+        screens = _vmap(lambda g: g.dust.checked_screens(g.ssp.wave, g.ssp.lg_age)[1], galaxies)
+        laws = [
+            _vmap(lambda d: d.transmission(full.ssp.wave), draw(law(), rng, _N_LAW))
+            for law in (Calzetti00, Noll09, Salim18, PowerLawDust)
+        ]
         fitted = [np.ones((1, self.wave.size)), *laws, screens[:_N_FIT].reshape(-1, self.wave.size)]
         self.n_fit = sum(map(len, fitted))
         self.transmission = np.maximum(np.concatenate([*fitted, screens[_N_FIT:].reshape(-1, self.wave.size)]), 1e-37)
@@ -172,7 +179,9 @@ def _projection(full: Any) -> Any:
     return lambda u: tuple(np.asarray(x, float) for x in both(jnp.asarray(u, wave.dtype)))
 
 
-def _nodes(bands: tuple[str, ...], projections: np.ndarray, examples: _Examples, redshifts: Any, tol: float) -> list[Any]:
+def _nodes(
+    bands: tuple[str, ...], projections: np.ndarray, examples: _Examples, redshifts: Any, tol: float
+) -> list[Any]:
     """For each band the wavelengths that it sees, its nodes among them, and its functions phi."""
     transmission = examples.through_igm(np.asarray(redshifts))
     found = []
@@ -206,7 +215,10 @@ def _one_redshift(full: Any, lo: float, hi: float, examples: _Examples, tol: flo
     value, slope = _projection(full)(u)
     bands = full.filters.names
     found = _nodes(bands, value[None], examples, [lo], tol)
-    columns = [np.concatenate([examples.flux[:, j] @ (p[b, j][:, None] * phi) for b, (j, _, phi) in enumerate(found)], 1) for p in (value, slope)]
+    columns = [
+        np.concatenate([examples.flux[:, j] @ (p[b, j][:, None] * phi) for b, (j, _, phi) in enumerate(found)], 1)
+        for p in (value, slope)
+    ]
     shape = (full.ssp.lgmet.size, full.ssp.lg_age.size, -1)
     fields = {
         "wave": np.concatenate([examples.wave[j[n]] for j, n, _ in found]),
@@ -214,7 +226,9 @@ def _one_redshift(full: Any, lo: float, hi: float, examples: _Examples, tol: flo
         "slope": (columns[1] / (1.0 + lo)).reshape(shape),
         "sizes": tuple(len(n) for _, n, _ in found),
     }
-    return lambda **rest: BandSSP(lg_age=full.ssp.lg_age, lgmet=full.ssp.lgmet, digest=full.filters.digest(), **fields, **rest)
+    return lambda **rest: BandSSP(
+        lg_age=full.ssp.lg_age, lgmet=full.ssp.lgmet, digest=full.filters.digest(), **fields, **rest
+    )
 
 
 def _table(full: Any, lo: float, hi: float, examples: _Examples, tol: float, bar: Any) -> Any:
@@ -249,12 +263,22 @@ def _table(full: Any, lo: float, hi: float, examples: _Examples, tol: float, bar
         rows = [project(u) for u in grid]
         some = np.stack([rows[i][0] for i in sorted({0, steps // 4, steps // 2, 3 * steps // 4, steps})])
         found = _nodes(bands, some, examples, np.expm1(grid), tol)
-        segments.append([_factors(b, *found[b], rows, width / steps, examples, tol) for b in range(len(bands))])
+        segments.append([_factors(b, nodes, rows, width / steps, examples, tol) for b, nodes in enumerate(found)])
     sizes = tuple(max(segment[b][0].size for segment in segments) for b in range(len(bands)))
     ranks = tuple(max(segment[b][1].shape[1] for segment in segments) for b in range(len(bands)))
     fields = {
-        "wave": np.stack([np.concatenate([_padded(w, (m,), "edge") for (w, _, _), m in zip(segment, sizes, strict=True)]) for segment in segments]),
-        "basis": np.stack([np.concatenate([_padded(u, (len(u), k)) for (_, u, _), k in zip(segment, ranks, strict=True)], 1) for segment in segments]),
+        "wave": np.stack(
+            [
+                np.concatenate([_padded(w, (m,), "edge") for (w, _, _), m in zip(segment, sizes, strict=True)])
+                for segment in segments
+            ]
+        ),
+        "basis": np.stack(
+            [
+                np.concatenate([_padded(u, (len(u), k)) for (_, u, _), k in zip(segment, ranks, strict=True)], 1)
+                for segment in segments
+            ]
+        ),
         "table": np.concatenate(
             [
                 np.concatenate([_steps(t, k, m) for (_, _, t), k, m in zip(segment, ranks, sizes, strict=True)], 1)
@@ -266,19 +290,24 @@ def _table(full: Any, lo: float, hi: float, examples: _Examples, tol: float, bar
         "ranks": ranks,
         "sizes": sizes,
     }
-    return lambda **rest: BandTable(lg_age=full.ssp.lg_age, lgmet=full.ssp.lgmet, digest=full.filters.digest(), **fields, **rest)
+    return lambda **rest: BandTable(
+        lg_age=full.ssp.lg_age, lgmet=full.ssp.lgmet, digest=full.filters.digest(), **fields, **rest
+    )
 
 
 def _factors(
-    b: int, j: np.ndarray, nodes: np.ndarray, phi: np.ndarray, rows: list[Any], step: float, examples: _Examples, tol: float
+    b: int, fitted: Any, rows: list[Any], step: float, examples: _Examples, tol: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of a band in a segment: wavelengths of its nodes, basis (star, K), and table (K, redshift, value or slope, node).
 
     Every population counts by its share of its own light in the band, every node by what it typically carries: so neither
     the ultraviolet of old stars nor a leak of a filter is lost in the factorisation.
     """
+    j, nodes, phi = fitted
     flux = examples.flux[:, j]
-    light = np.stack([[flux @ (p[b, j][:, None] * phi) * f for p, f in zip(row, (1.0, step), strict=True)] for row in rows])
+    light = np.stack(
+        [[flux @ (p[b, j][:, None] * phi) * f for p, f in zip(row, (1.0, step), strict=True)] for row in rows]
+    )
     light = light.transpose(2, 0, 1, 3)  # (star, redshift, value or slope, node)
     stars, shape = len(light), light.shape[1:]
     norm = np.abs(light[:, :, 0].sum(-1)).mean(1)
@@ -329,7 +358,16 @@ def _worst(approximate: np.ndarray, exact: np.ndarray, least: np.ndarray) -> flo
 
 
 def _certify(
-    full: Any, make: Any, lo: float, hi: float, tol: float, depth: float | None, n: int, seed: int, started: float, bar: Any
+    full: Any,
+    make: Any,
+    lo: float,
+    hi: float,
+    tol: float,
+    depth: float | None,
+    n: int,
+    seed: int,
+    started: float,
+    bar: Any,
 ) -> tuple[Any, Certificate]:
     """Magnitudes of random galaxies, exact and compressed."""
     bar.tell("certificate")
@@ -344,7 +382,9 @@ def _certify(
         "redshift": (lo, hi),
         "tol_mmag": 1e3 * tol,
         "n_galaxies": n,
-        "model": ", ".join(f"{name}={type(part).__name__}" for name, part in vars(full).items() if isinstance(part, AbstractModel)),
+        "model": ", ".join(
+            f"{name}={type(part).__name__}" for name, part in vars(full).items() if isinstance(part, AbstractModel)
+        ),
         "dtype": dtype.name,
     }
     ssp = make(certificate=Certificate(nodes=(), rank=0, rows=1, megabytes=0.0, seconds=0.0, **fixed, **draft))
@@ -364,9 +404,13 @@ def _certify(
     counted = error[~(blue | dark)]
     if not counted.size:
         counted = np.zeros(1)
-    excepted = f"{blue.mean():.1%} blueward of the Lyman limit and {dark.mean():.1%} without light (above 80 mag) left out"
+    excepted = (
+        f"{blue.mean():.1%} blueward of the Lyman limit and {dark.mean():.1%} without light (above 80 mag) left out"
+    )
     if depth is not None:
-        excepted += f"; of bands that dust dims by more than {depth:g} mag, errors relative to the light at {depth:g} mag"
+        excepted += (
+            f"; of bands that dust dims by more than {depth:g} mag, errors relative to the light at {depth:g} mag"
+        )
     arrays = [ssp.wave, *([ssp.flux, ssp.slope] if lo == hi else [ssp.basis, ssp.table])]
     certificate = Certificate(
         nodes=ssp.sizes,

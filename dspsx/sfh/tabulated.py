@@ -9,7 +9,8 @@ from jaxtyping import Array, Float
 
 from dspsx import _dsps
 from dspsx._model import data, is_concrete, param
-from dspsx.sfh.base import StarFormationHistory, hat_age_weights
+from dspsx.sfh.base import StarFormationHistory
+from dspsx.sfh.quadrature import hat_age_weights
 
 
 @final

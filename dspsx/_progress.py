@@ -1,40 +1,47 @@
 """Progress bars, where tqdm is installed, of what takes more than a few seconds."""
 
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+#: Seconds before a bar appears.
+_PATIENCE = 2.0
 
-class _Bar:
-    def __init__(self, title: str, show: bool):
-        self.title, self.tqdm = title, None
-        if show:
-            try:
-                from tqdm.auto import tqdm
-            except ImportError:
-                return
-            self.tqdm = tqdm(total=1, desc=title, delay=2.0, leave=False)
 
-    def tell(self, what: str) -> None:
-        """Name the present stage."""
-        if self.tqdm is not None:
-            self.tqdm.set_description(f"{self.title}: {what}")
+class Progress:
+    """Stages of a job, each with its steps; nothing is shown of a job that is short, or if `show` is False."""
 
-    def over(self, items: Iterable[Any], what: str) -> Iterator[Any]:
+    def __init__(self, title: str, show: bool | None):
+        self.title, self.show, self.bar = title, show, None
+        self.started = time.perf_counter()
+
+    def tell(self, stage: str, total: int = 1) -> None:
+        """Begin a stage of so many steps."""
+        if self.bar is None:
+            self.bar = self._made()
+        if self.bar is not None:
+            self.bar.reset(total)
+            self.bar.set_description(f"{self.title}: {stage}")
+
+    def over(self, items: Iterable[Any], stage: str) -> Iterator[Any]:
         """Go through the items of a stage."""
-        self.tell(what)
         items = list(items)
-        if self.tqdm is not None:
-            self.tqdm.reset(total=len(items))
+        self.tell(stage, len(items))
         for item in items:
             yield item
-            if self.tqdm is not None:
-                self.tqdm.update()
+            if self.bar is not None:
+                self.bar.update()
 
     def close(self) -> None:
-        if self.tqdm is not None:
-            self.tqdm.close()
+        """Take the bar away."""
+        if self.bar is not None:
+            self.bar.close()
 
-
-def bar(title: str, show: bool | None) -> _Bar:
-    """A bar that appears after two seconds, unless `show` is False or tqdm is missing."""
-    return _Bar(title, show is not False)
+    def _made(self) -> Any:
+        if self.show is False or (self.show is None and time.perf_counter() - self.started < _PATIENCE):
+            return None
+        try:
+            from tqdm.auto import tqdm
+        except ImportError:
+            return None
+        return tqdm(total=1, desc=self.title, leave=False)

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dspsx import _progress
 from dspsx._model import AbstractModel, Parameter, infos, is_concrete, require_single
+from dspsx._progress import Progress
 from dspsx.compressed.bands import BandSSP, BandTable
 from dspsx.compressed.certificate import Certificate
 from dspsx.compressed.nodes import fit, leading
@@ -46,21 +46,23 @@ def compress(
     """See `GalaxySEDModel.compress`."""
     started = time.perf_counter()
     full, lo, hi = _checked(galaxy, filters, redshift, tol, depth)
-    bar = _progress.bar("compress", progress)
-    examples = _Examples(full, lo, hi, depth, np.random.default_rng(seed), bar)
-    share = 1.0
-    for _ in range(4):
-        build = _one_redshift if lo == hi else _table
-        make = build(full, lo, hi, examples, tol * share / MMAG * 1e3, bar)
-        small, certificate = _certify(full, make, lo, hi, tol, depth, n_galaxies, seed + 1, started, bar)
-        if certificate.worst_mmag <= 1e3 * tol:
-            bar.close()
-            return small
-        share *= 0.5
-    bar.close()
+    bar = Progress("compress", progress)
+    share, worst = 1.0, np.inf
+    try:
+        examples = _Examples(full, lo, hi, depth, np.random.default_rng(seed), bar)
+        for _ in range(4):
+            build = _one_redshift if lo == hi else _table
+            make = build(full, lo, hi, examples, share * tol * 1e3 / MMAG, bar)
+            small, certificate = _certify(full, make, lo, hi, tol, depth, n_galaxies, seed + 1, started, bar)
+            worst = certificate.worst_mmag
+            if worst <= 1e3 * tol:
+                return small
+            share *= 0.5
+    finally:
+        bar.close()
     raise ValueError(
-        f"compress: the tolerance of {1e3 * tol:g} mmag cannot be met: {certificate.worst_mmag:.3g} mmag at worst is the best "
-        f"that was reached, in {certificate.dtype}. Give a larger tol, fewer bands, or a smaller range of redshift."
+        f"compress: the tolerance of {1e3 * tol:g} mmag cannot be met: {worst:.3g} mmag at worst is the best "
+        f"that was reached, in {full.redshift.dtype.name}. Give a larger tol, fewer bands, or a smaller range of redshift."
     )
 
 
@@ -87,11 +89,10 @@ def _checked(galaxy: Any, filters: Any, redshift: Any, tol: Any, depth: Any) -> 
         ) from None
     if not 0 <= lo <= hi <= 20:
         raise ValueError(f"compress: redshifts must lie between 0 and 20, the lower first; got {lo:g} and {hi:g}.")
-    dtype = galaxy.redshift.dtype
-    full = dataclasses.replace(
-        galaxy, filters=galaxy.filters if filters is None else filters, redshift=jnp.asarray(lo, dtype)
-    )
-    return full, float(full.redshift) if lo == hi else lo, float(full.redshift) if lo == hi else hi
+    own = float(galaxy.redshift)
+    z = jnp.asarray(own if lo <= own <= hi else lo, galaxy.redshift.dtype)
+    full = dataclasses.replace(galaxy, filters=galaxy.filters if filters is None else filters, redshift=z)
+    return (full, float(z), float(z)) if lo == hi else (full, lo, hi)
 
 
 def draw(model: Any, rng: np.random.Generator, n: int) -> Any:

@@ -36,9 +36,10 @@ BUILD = {
     "TabulatedSFH(dsps)": lambda: dspsx.TabulatedSFH(T, T * np.exp(-T / 3), scheme="dsps"),
 }
 #: Classes without parameters of their own that hold data; tested in their own files.
-DATA_CLASSES = {"SSPGrid", "FilterSet"}
+DATA_CLASSES = {"SSPGrid", "FilterSet", "LowRankSSP", "BandSSP", "BandTable", "Certificate"}
 #: Methods of a base class that a final class may replace; everything else that is implemented stays as it is.
 HOOKS = {"breaks", "rate", "known_until", "age_weights", "brief", "transmission", "screens", "sfr"}
+HOOKS |= {"check_use", "integrate_separable"}
 
 each = pytest.mark.parametrize("name", BUILD)
 

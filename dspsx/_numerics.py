@@ -22,9 +22,9 @@ def tiny(dtype) -> float:
 
 
 def safe_log10(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """log10(x), held at log10(tiny) with zero gradient where x <= tiny: finite for every x."""
+    """log10(x), held at log10(tiny) with zero gradient where x <= tiny: finite for every number; NaN stays NaN."""
     floor = tiny(x.dtype)
-    return jnp.log10(jnp.where(x > floor, x, floor))
+    return jnp.log10(jnp.where(x <= floor, floor, x))
 
 
 def safe_power(x: Float[Array, "*shape"], p) -> Float[Array, "*shape"]:

@@ -18,7 +18,7 @@ from jax.tree_util import keystr, tree_leaves_with_path
 from dspsx._files import write_hdf5
 from dspsx._model import AbstractModel, infos, is_batched, is_concrete
 from dspsx._operations import batch_axes, partition
-from dspsx.compressed.bands import BandTable
+from dspsx.compressed.bands import BandSSP, BandTable
 
 #: Galaxies in a chunk at most, and bytes of its largest array: between compressed grids (3 us a galaxy, where 0.2 ms to
 #: dispatch a chunk must not count) and full ones (60 kB a galaxy, where chunks that stay near the caches are twice as fast).
@@ -355,6 +355,8 @@ def _check(caller: str, batch: Any, questions: dict, batch_size: Any, output: An
         raise ValueError(f'{caller}: batch_size must be a positive integer or "auto"; got {batch_size!r}.')
     if output is not None and pathlib.Path(output).is_dir():
         raise IsADirectoryError(f"{caller}: output must be the name of a file; {str(output)!r} is a folder.")
+    if isinstance(ssp := getattr(batch, "ssp", None), BandSSP | BandTable):
+        ssp.check_range(batch.redshift)
     cls = type(batch)
     known = [
         x for x in dir(cls) if x[0] != "_" and (callable(getattr(cls, x)) or isinstance(getattr(cls, x), property))

@@ -38,7 +38,7 @@ class _Bands(SSPLibrary):
 
     def band_average(self, filters, light, redshift):
         self._check_bands(filters)
-        self._check_range(redshift)
+        self.check_range(redshift)
         of_band = np.repeat(np.eye(len(self.sizes)), self.sizes, axis=0)
         return _matmul(light, jnp.asarray(of_band, light.dtype))
 
@@ -48,7 +48,7 @@ class _Bands(SSPLibrary):
             raise ValueError(
                 "the curves of the galaxy's filters are not those that it was compressed for; compress the full galaxy again."
             )
-        self._check_range(redshift)
+        self.check_range(redshift)
 
     def _check_bands(self, filters: FilterSet) -> None:
         if filters.names != self.certificate.bands:
@@ -57,15 +57,19 @@ class _Bands(SSPLibrary):
                 "compress the full galaxy again, with compress(filters=...)."
             )
 
-    def _check_range(self, redshift: Number) -> None:
-        """Raise where the redshift can be seen; where it is traced the light is NaN instead, never an extrapolation."""
-        if not is_concrete(redshift) or np.ndim(redshift):
+    def check_range(self, redshift: Number | Array) -> None:
+        """Raise ValueError for a redshift (or one of many) outside; where it is traced the light is NaN instead, never an
+        extrapolation."""
+        if not is_concrete(redshift):
             return
         lo, hi = self.certificate.redshift
-        if not bool(_inside(np.asarray(redshift, float), lo, hi)):
+        z = np.atleast_1d(np.asarray(redshift, float))
+        outside = z[~_inside(z, lo, hi)]
+        if outside.size:
             place = f"at redshift {lo:g}" if lo == hi else f"for redshifts {lo:g} to {hi:g}"
+            many = f" ({outside.size} of {z.size} galaxies)" if z.size > 1 else ""
             raise ValueError(
-                f"redshift {float(redshift):g} is outside: this galaxy is compressed {place}. Compress the full galaxy with "
+                f"redshift {outside[0]:g} is outside{many}: this galaxy is compressed {place}. Compress the full galaxy with "
                 "compress(redshift=...) where it is meant to be used (rest-frame magnitudes need 0)."
             )
 
@@ -105,14 +109,14 @@ class BandSSP(_Bands):
         return self.wave
 
     def integrate(self, weights, redshift=0.0):
-        self._check_range(redshift)
+        self.check_range(redshift)
         flat = weights.reshape(*weights.shape[:-2], -1)
         flux, slope = (x.reshape(-1, self.wave.size) for x in (self.flux, self.slope))
         redshift = jnp.asarray(redshift, flat.dtype)
         return _or_nan(_contract(flat, redshift, flux, slope), redshift, *self.certificate.redshift)
 
     def integrate_separable(self, metallicity, mass, redshift=0.0):
-        self._check_range(redshift)
+        self.check_range(redshift)
         redshift = jnp.asarray(redshift, mass.dtype)
         flux, slope = (x.swapaxes(0, 1).reshape(self.lg_age.size, -1) for x in (self.flux, self.slope))
         of_metallicity = jnp.split(_contract(mass, redshift, flux, slope), self.lgmet.size, axis=-1)
@@ -180,7 +184,7 @@ class BandTable(_Bands):
         return jax.lax.stop_gradient(self.wave)[segment]
 
     def integrate(self, weights, redshift=0.0):
-        self._check_range(redshift)
+        self.check_range(redshift)
         redshift = jnp.asarray(redshift, self.wave.dtype)
         segment, step, x = self._place(redshift)
         lead = weights.shape[:-2]

@@ -47,13 +47,15 @@ def compress(
     started = time.perf_counter()
     full, lo, hi = _checked(galaxy, filters, redshift, tol, depth)
     bar = Progress("compress", progress)
-    share, worst = 1.0, np.inf
+    share, worst, validation = 1.0, np.inf, None
     try:
         examples = _Examples(full, lo, hi, depth, np.random.default_rng(seed), bar)
         for _ in range(4):
             build = _one_redshift if lo == hi else _table
             make = build(full, lo, hi, examples, share * tol * 1e3 / MMAG, bar)
-            small, certificate = _certify(full, make, lo, hi, tol, depth, n_galaxies, seed + 1, started, bar)
+            bar.tell("certificate")
+            validation = validation or _Validation(full, lo, hi, depth, n_galaxies, seed + 1)
+            small, certificate = _certify(full, make, validation, lo, hi, tol, started)
             worst = certificate.worst_mmag
             if worst <= 1e3 * tol:
                 return small
@@ -113,16 +115,36 @@ def draw(model: Any, rng: np.random.Generator, n: int) -> Any:
 
 
 def _vmap(function: Any, model: Any, n: int = 50) -> Any:
-    """A function of each galaxy of a batch, n at a time, in NumPy."""
-    axes = jax.tree.map(lambda info: 0 if isinstance(info, Parameter) else None, infos(model))
-    run = eqx.filter_jit(eqx.filter_vmap(function, in_axes=(axes,)))
+    """A function of each galaxy of a batch, n at a time, in NumPy. A function of this module is compiled once."""
+    axes = _axes(model)
     size = max(x.shape[0] for a, x in zip(jax.tree.leaves(axes), _batched(model), strict=True) if a == 0)
     parts = []
     for i in range(0, size, n):
         rows = np.minimum(np.arange(i, i + n), size - 1)
         part = jax.tree.map(lambda a, x: x[rows] if a == 0 else x, axes, model, is_leaf=lambda x: x is None)  # noqa: B023
-        parts.append(jax.tree.map(lambda x: np.asarray(x, float)[: size - i], run(part)))  # noqa: B023
+        parts.append(jax.tree.map(lambda x: np.asarray(x, float)[: size - i], _run(function, part)))  # noqa: B023
     return jax.tree.map(lambda *x: np.concatenate(x), *parts)
+
+
+def _axes(model: Any) -> Any:
+    return jax.tree.map(lambda info: 0 if isinstance(info, Parameter) else None, infos(model))
+
+
+@eqx.filter_jit
+def _run(function: Any, batch: Any) -> Any:
+    return eqx.filter_vmap(function, in_axes=(_axes(batch),))(batch)
+
+
+def _weights(galaxy: Any) -> Any:
+    return galaxy.weights().ravel()
+
+
+def _screens(galaxy: Any) -> Any:
+    return galaxy.dust.checked_screens(galaxy.ssp.wave, galaxy.ssp.lg_age)[1]
+
+
+def _magnitudes(galaxy: Any) -> Any:
+    return galaxy.magnitudes()
 
 
 def _batched(model: Any) -> list[Any]:
@@ -140,11 +162,11 @@ class _Examples:
         galaxies = draw(full, rng, _N_FIT + _N_TEST)
         z = jnp.asarray(np.expm1(rng.uniform(np.log1p(lo), np.log1p(hi), _N_FIT + _N_TEST)), full.redshift.dtype)
         galaxies = eqx.tree_at(lambda g: g.redshift, galaxies, z)
-        weights = _vmap(lambda g: g.weights().ravel(), galaxies)
+        weights = _vmap(_weights, galaxies)
         weights = weights[weights.sum(1) > 0]
-        screens = _vmap(lambda g: g.dust.checked_screens(g.ssp.wave, g.ssp.lg_age)[1], galaxies)
+        screens = _vmap(_screens, galaxies)
         laws = [
-            _vmap(lambda d: d.transmission(full.ssp.wave), draw(law(), rng, _N_LAW))
+            _vmap(_screens, draw(dataclasses.replace(full, dust=law()), rng, _N_LAW))[:, 0]
             for law in (Calzetti00, Noll09, Salim18, PowerLawDust)
         ]
         fitted = [np.ones((1, self.wave.size)), *laws, screens[:_N_FIT].reshape(-1, self.wave.size)]
@@ -358,60 +380,62 @@ def _worst(approximate: np.ndarray, exact: np.ndarray, least: np.ndarray) -> flo
     return float((np.abs(approximate - exact)[seen] / np.maximum(exact, least)[seen]).max(initial=0.0))
 
 
+class _Validation:
+    """Galaxies that take no part in the fit, with their exact magnitudes."""
+
+    def __init__(self, full: Any, lo: float, hi: float, depth: float | None, n: int, seed: int):
+        rng = np.random.default_rng(seed)
+        z = np.expm1(rng.uniform(np.log1p(lo), np.log1p(hi), n)) if lo < hi else np.full(n, lo)
+        z = jnp.asarray(np.clip(z, lo, hi), full.redshift.dtype)
+        self.galaxies = eqx.tree_at(lambda g: g.redshift, draw(full, rng, n), z)
+        self.exact = _vmap(_magnitudes, self.galaxies, 20)
+        self.depth, self.clear = depth, None
+        if depth is not None:
+            self.clear = _vmap(_magnitudes, eqx.tree_at(lambda g: g.dust, self.galaxies, NoDust()), 20)
+        z = np.asarray(z, float)
+        self.blue = _red_ends(full.filters)[None, :] <= LYMAN_LIMIT * (1.0 + z)[:, None]
+        self.dark = (self.exact > 80.0) & ~self.blue
+
+    def errors(self, ssp: Any) -> np.ndarray:
+        """Error in mmag (galaxy, band) with another SSP library; 0 for what is left out."""
+        found = _vmap(_magnitudes, eqx.tree_at(lambda g: g.ssp, self.galaxies, ssp), 20)
+        error = 1e3 * np.abs(found - self.exact)
+        if self.clear is not None:
+            ratio = 10 ** (-0.4 * (found - self.exact))
+            error = MMAG * np.abs(ratio - 1.0) * np.minimum(1.0, 10 ** (-0.4 * (self.exact - self.clear - self.depth)))
+        error = np.where(np.isfinite(error), error, np.inf)
+        return np.where(self.blue | self.dark, 0.0, error)
+
+    def excepted(self) -> str:
+        """What is left out, in words."""
+        blue, dark = f"{self.blue.mean():.1%}", f"{self.dark.mean():.1%}"
+        text = f"{blue} blueward of the Lyman limit and {dark} without light (above 80 mag) left out"
+        if self.depth is not None:
+            text += f"; of bands that dust dims by more than {self.depth:g} mag, errors relative to the light at {self.depth:g} mag"
+        return text
+
+
 def _certify(
-    full: Any,
-    make: Any,
-    lo: float,
-    hi: float,
-    tol: float,
-    depth: float | None,
-    n: int,
-    seed: int,
-    started: float,
-    bar: Any,
+    full: Any, make: Any, validation: _Validation, lo: float, hi: float, tol: float, started: float
 ) -> tuple[Any, Certificate]:
-    """Magnitudes of random galaxies, exact and compressed."""
-    bar.tell("certificate")
-    rng = np.random.default_rng(seed)
-    galaxies = draw(full, rng, n)
-    z = np.expm1(rng.uniform(np.log1p(lo), np.log1p(hi), n)) if lo < hi else np.full(n, lo)
-    dtype = full.redshift.dtype
-    galaxies = eqx.tree_at(lambda g: g.redshift, galaxies, jnp.asarray(np.clip(z, lo, hi), dtype))
+    """The compressed galaxy, and its errors."""
     draft = {"p99_mmag": np.inf, "worst_mmag": np.inf, "median_mmag": np.inf, "worst_of_band": (), "excepted": ""}
     fixed = {
         "bands": full.filters.names,
         "redshift": (lo, hi),
         "tol_mmag": 1e3 * tol,
-        "n_galaxies": n,
+        "n_galaxies": len(validation.exact),
         "model": ", ".join(
             f"{name}={type(part).__name__}" for name, part in vars(full).items() if isinstance(part, AbstractModel)
         ),
-        "dtype": dtype.name,
+        "dtype": full.redshift.dtype.name,
     }
     ssp = make(certificate=Certificate(nodes=(), rank=0, rows=1, megabytes=0.0, seconds=0.0, **fixed, **draft))
     compact = dataclasses.replace(full, ssp=ssp)
-    exact = _vmap(lambda g: g.magnitudes(), galaxies, 20)
-    found = _vmap(lambda g: g.magnitudes(), eqx.tree_at(lambda g: g.ssp, galaxies, ssp), 20)
-    z = np.asarray(galaxies.redshift, float)
-    blue = _red_ends(full.filters)[None, :] <= LYMAN_LIMIT * (1.0 + z)[:, None]
-    dark = (exact > 80.0) & ~blue
-    error = 1e3 * np.abs(found - exact)
-    if depth is not None:
-        clear = _vmap(lambda g: g.magnitudes(), eqx.tree_at(lambda g: g.dust, galaxies, NoDust()), 20)
-        ratio = 10 ** (-0.4 * (found - exact))
-        error = MMAG * np.abs(ratio - 1.0) * np.minimum(1.0, 10 ** (-0.4 * (exact - clear - depth)))
-    error = np.where(np.isfinite(error), error, np.inf)
-    error = np.where(blue | dark, 0.0, error)
-    counted = error[~(blue | dark)]
+    error = validation.errors(ssp)
+    counted = error[~(validation.blue | validation.dark)]
     if not counted.size:
         counted = np.zeros(1)
-    excepted = (
-        f"{blue.mean():.1%} blueward of the Lyman limit and {dark.mean():.1%} without light (above 80 mag) left out"
-    )
-    if depth is not None:
-        excepted += (
-            f"; of bands that dust dims by more than {depth:g} mag, errors relative to the light at {depth:g} mag"
-        )
     arrays = [ssp.wave, *([ssp.flux, ssp.slope] if lo == hi else [ssp.basis, ssp.table])]
     certificate = Certificate(
         nodes=ssp.sizes,
@@ -421,7 +445,7 @@ def _certify(
         p99_mmag=float(np.quantile(counted, 0.99)),
         median_mmag=float(np.median(counted)),
         worst_of_band=tuple(float(e) for e in error.max(0)),
-        excepted=excepted,
+        excepted=validation.excepted(),
         megabytes=sum(a.nbytes for a in arrays) / 1e6,
         seconds=time.perf_counter() - started,
         **fixed,

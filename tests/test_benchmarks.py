@@ -1,0 +1,102 @@
+"""The benchmarks run and keep what they measured; no time is asserted."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks import report
+from benchmarks.__main__ import main
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def line(code, what, median, **more):
+    base = {"code": code, "what": what, "dtype": "float32", "n": 1000, "kind": "forward", "x": None, "facts": {}}
+    return base | {"median_s": median, "min_s": 0.9 * median, "compile_s": 1.5, "peak_mb": 200.0} | more
+
+
+def sample():
+    """A run as it is kept: values, a gradient, a peer with errors, one that is missing, and a row about scaling."""
+    gradient = {"kind": "gradient"}
+    error = {"median": 0.02, "p99": 0.5, "worst": 1.25, "galaxies": 50}
+    rows = [
+        {
+            "name": "population",
+            "title": "Population",
+            "axis": "",
+            "note": "",
+            "lines": [
+                line("dspsx", "compressed", 0.010, error=error, facts={"certificate": "60 nodes"}),
+                line("DSPS", "tables", 0.150, dtype="float64", error=error, error_own_weights=error),
+                line("dspsx", "compressed, gradient", 0.025, **gradient),
+                line("DSPS", "tables, gradient", 0.5, dtype="float64", **gradient),
+                line("bagpipes", "update()", 1.0) | {"skip": "needs the package bagpipes"},
+            ],
+        },
+        {
+            "name": "large",
+            "title": "Many more",
+            "axis": "galaxies",
+            "note": "a note",
+            "lines": [line("dspsx", "compressed", 1e-5 * x, n=x, x=float(x)) for x in (1000, 10_000)],
+        },
+    ]
+    machine = {
+        "cpu": "a processor",
+        "cores": 2,
+        "memory_gb": 8.0,
+        "load": [0.1, 0.2, 0.3],
+        "platform": "Linux",
+        "python": "3",
+    }
+    run = {"command": "python -m benchmarks", "date": "2026-01-01", "commit": "abc", "machine": machine, "rows": rows}
+    return run | {
+        "device": {"device": "cpu", "backend": "cpu"},
+        "versions": {"jax": "0.10"},
+        "load_at_end": [0.1, 0.1, 0.1],
+    }
+
+
+def test_report(tmp_path):
+    """RESULTS.md of a run: ratios, gradients over values, errors, slopes, and why a line is missing."""
+    path, out = tmp_path / "run.json", tmp_path / "RESULTS.md"
+    path.write_text(json.dumps(sample()))
+    assert main(["--report", str(path), "--to", str(out)]) == 0
+    text = out.read_text()
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in text.splitlines() if row.startswith("| ")]
+    assert all(len(row) == len(report.HEAD) for row in cells)
+    by_name = {(row[0], row[1]): dict(zip(report.HEAD, row, strict=True)) for row in cells}
+    ours, peer = by_name["dspsx", "compressed, gradient"], by_name["DSPS", "tables"]
+    assert (ours["x dspsx"], ours["grad / fwd"], ours["per galaxy"]) == ("1", "2.50", "25.0 us")
+    assert (peer["x dspsx"], peer["error mmag"], peer["type"]) == ("15.0", "0.0200 / 1.25", "f64")
+    for note in ("needs the package bagpipes", "60 nodes", "a note", "log galaxies: dspsx, compressed, float32: 1.00"):
+        assert note in text, note
+    for row in sample()["rows"]:
+        assert row["title"] in report.text_row(row)
+
+
+def test_list(capsys):
+    """Every row has a name and says what it is."""
+    assert main(["--list"]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    assert len(rows) > 10 and all(len(row.split(maxsplit=1)) == 2 for row in rows)
+
+
+@pytest.mark.xdist_group("slow")
+def test_quick_run(tmp_path):
+    """One cheap row that needs no peer: the command runs, prints its table and keeps valid JSON."""
+    kept = tmp_path / "run.json"
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--only", "matmul", "--json", str(kept)]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300, check=False)
+    assert run.returncode == 0, run.stderr
+    result = json.loads(kept.read_text())
+    assert result["machine"]["cores"] >= 1 and "jax" in result["versions"] and result["commit"]
+    (row,) = result["rows"]
+    assert all("skip" not in x for x in row["lines"]), row
+    # float32 products of positive numbers
+    assert all(x["min_s"] > 0 and x["peak_mb"] > 10 and x["error"]["worst"] < 1.0 for x in row["lines"])
+    assert "jax.numpy, precision highest" in run.stdout
+    assert "# Results" in report.markdown(result)

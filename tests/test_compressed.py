@@ -1,0 +1,308 @@
+"""Compressed galaxies: as exact as they are certified to be, with the same gradients, and refused where they do not hold."""
+
+import functools
+import inspect
+import pickle
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dspsx
+from dspsx import FilterSet, testing, units
+from dspsx._model import Scalar, param
+from dspsx.compressed import build
+
+LO, HI, N = 0.2, 0.5, 24
+EDGES = (4400.0, 6600.0)  # of fake_green, Angstrom
+
+
+class Kinked(dspsx.DustLaw):
+    """A user's law: a power law with a kink and a smooth bump."""
+
+    av: Scalar = param(0.4, bounds=(0.0, 5.0), unit="mag", doc="attenuation at 5500 A")
+    bump: Scalar = param(0.5, bounds=(0.0, 2.0), unit="mag", doc="height at 2600 A")
+
+    def attenuation(self, wave):
+        bump = self.bump * jnp.exp(-0.5 * ((wave - 2600.0) / 200.0) ** 2)
+        return self.av * jnp.minimum((wave / 5500.0) ** -0.7, (wave / 5500.0) ** -1.3) + bump
+
+
+class BirthCloud(dspsx.DustModel):
+    """Two screens: all stars behind one, those younger than 10 Myr behind another one, too."""
+
+    law: dspsx.DustLaw = eqx.field(default_factory=Kinked)
+    tau: Scalar = param(0.5, bounds=(0.0, 4.0), doc="optical depth of birth clouds at 5500 A")
+
+    def screens(self, wave, lg_age):
+        young = jax.nn.sigmoid(-(lg_age + 2.0) / 0.1)
+        old = self.law.transmission(wave)
+        return jnp.stack([1.0 - young, young]), jnp.stack([old, old * jnp.exp(-self.tau * (wave / 5500.0) ** -1.3)])
+
+
+class Lines(dspsx.EmissionLines):
+    """Lines of young stars: just inside both edges of the green band at z = 0.3, in its middle, and in no band at all."""
+
+    strength: Scalar = param(50.0, bounds=(0.0, 200.0), unit="Lsun/Msun", doc="luminosity of each line")
+
+    def luminosities(self, ssp, weights):
+        wave = jnp.asarray([EDGES[0] * 1.05 / 1.3, 5500.0 / 1.3, EDGES[1] * 0.97 / 1.3, 3e4], weights.dtype)
+        young = weights.sum(0) * jnp.where(ssp.lg_age < -2.0, 1.0, 0.01)
+        return wave, young[:, None] * (self.strength * jnp.asarray([[1.0, 0.5, 2.0, 3.0]], weights.dtype))
+
+
+class Step(dspsx.IGM):
+    """Absorption below 2600 A at rest, inside the blue band, that grows smoothly with redshift."""
+
+    depth: Scalar = param(1.0, bounds=(0.0, 3.0), doc="optical depth per unit redshift")
+
+    def transmission(self, wave, redshift):
+        return jnp.where(wave < 2600.0, jnp.exp(-self.depth * redshift), 1.0)
+
+
+@functools.cache
+def full():
+    return testing.fake_galaxy(dust=dspsx.Salim18())
+
+
+@pytest.fixture(scope="module")
+def fixed():
+    return full().compress(n_galaxies=60, progress=False)
+
+
+@pytest.fixture(scope="module")
+def ranged():
+    return full().compress(redshift=(LO, HI), n_galaxies=60, progress=False)
+
+
+@pytest.fixture(params=["fixed", "ranged"])
+def small(request):
+    return request.getfixturevalue(request.param)
+
+
+def drawn(galaxy, redshifts, seed):
+    batch = build.draw(galaxy, np.random.default_rng(seed), len(redshifts))
+    return eqx.tree_at(lambda g: g.redshift, batch, jnp.asarray(redshifts, galaxy.redshift.dtype))
+
+
+@eqx.filter_jit
+def magnitudes(batch):
+    return eqx.filter_vmap(lambda g: g.magnitudes(), in_axes=(dspsx.batch_axes(batch),))(batch)
+
+
+def look_at(galaxy):
+    """Magnitudes, and their derivatives with respect to every free parameter and the redshift: {name: (band,)}."""
+    theta, rest = dspsx.partition(galaxy, lambda g: (g.sfh, g.metallicity, g.dust, g.redshift), physical=True)
+
+    def function(theta):
+        value = dspsx.combine(theta, rest, physical=True).magnitudes()
+        return value, value
+
+    jacobian, value = jax.jacrev(function, has_aux=True)(theta)
+    return value, {name: x for name, (_, x) in dspsx.named_parameters(jacobian).items()}
+
+
+look_at_one = eqx.filter_jit(look_at)
+
+
+@eqx.filter_jit
+def look(batch):
+    return eqx.filter_vmap(look_at, in_axes=(dspsx.batch_axes(batch),))(batch)
+
+
+def on(galaxies, small):
+    return eqx.tree_at(lambda g: g.ssp, galaxies, small.ssp)
+
+
+def worst(found, exact):
+    seen = np.asarray(exact) < 80
+    assert seen.mean() > 0.5
+    return np.abs(np.asarray(found, float) - np.asarray(exact, float))[seen].max()
+
+
+def assert_same_gradients(found, exact, seen, tolerance=0.01):
+    """Within 1 % of the exact one, or of 0.1 mag across the range of the parameter."""
+    ranges = {name: info.bounds for name, (info, _) in dspsx.named_parameters(full()).items()} | {"redshift": (LO, HI)}
+    assert set(found) == {n for n, (i, _) in dspsx.named_parameters(full()).items() if i.free} | {"redshift"}
+    for name, there in exact.items():
+        here, there = np.asarray(found[name], float)[seen], np.asarray(there, float)[seen]
+        least = 0.1 / (ranges[name][1] - ranges[name][0])
+        error = np.abs(here - there) / np.maximum(np.abs(there), least)
+        assert np.isfinite(there).all() and there.any(), name
+        assert error.max() < tolerance, (name, error.max())
+
+
+def test_certificate_and_gradients_hold_for_other_galaxies(small):
+    certificate = small.ssp.certificate
+    assert 0 < certificate.median_mmag <= certificate.p99_mmag <= certificate.worst_mmag <= certificate.tol_mmag == 1.0
+    assert certificate.n_galaxies == 60 and certificate.dtype == "float32" and len(certificate.nodes) == 3
+    rng = np.random.default_rng(77)
+    for seed in (101, 102, 103, 104):
+        galaxies = drawn(full(), rng.uniform(*certificate.redshift, N), seed)
+        (exact, gradient), (found, small_gradient) = look(galaxies), look(on(galaxies, small))
+        assert worst(found, exact) <= 1e-3
+        assert_same_gradients(small_gradient, gradient, np.asarray(exact) < 80)
+
+
+def test_a_batch_in_any_order_is_its_galaxies_one_by_one(ranged):
+    ssp = ranged.ssp
+    middle = np.log1p(LO) + np.log(1.5 / 1.2) * 2 / len(ssp.wave)  # where two segments meet
+    rng = np.random.default_rng(5)
+    cases = {
+        "one step": ((1, 1), np.expm1(middle + ssp.step * rng.uniform(0.1, 0.9, N))),
+        "window": ((2, 6), np.sort(np.expm1(middle + ssp.step * rng.uniform(-2.9, 2.9, N)))),
+        "window, unsorted": ((2, 6), np.expm1(middle + ssp.step * rng.uniform(-2.9, 2.9, N))),
+        "all": ((len(ssp.wave), len(ssp.table)), np.concatenate([[LO, HI], rng.uniform(LO, HI, N - 2)])),
+    }
+    for name, (counts, z) in cases.items():
+        segment, step, _ = ssp._place(jnp.asarray(z, jnp.float32))
+        assert (int(np.ptp(segment)) + 1, int(np.ptp(step)) + 1) == counts
+        batch = drawn(ranged, z, 7)
+        together, gradient = look(batch)
+        assert np.isfinite(together).all()
+        for i in range(0, N, 5):
+            value, slope = look_at_one(dspsx.take(batch, i))
+            np.testing.assert_allclose(together[i], value, atol=1e-5, rtol=1e-6)
+            for key, x in slope.items():
+                np.testing.assert_allclose(gradient[key][i], x, rtol=1e-4, atol=1e-5, err_msg=f"{name}, {key}")
+
+
+def test_lines_of_the_full_galaxy_follow_the_formula():
+    bright = testing.fake_galaxy(dust=Kinked(), lines=Lines(strength=200.0))
+    dark = dspsx.replace(bright, lambda g: g.lines.strength, 0.0)
+    wave, luminosity = (np.asarray(x, float) for x in bright.lines.luminosities(bright.ssp, bright.weights()))
+    luminosity = luminosity.sum(0) * 10 ** (-0.4 * np.asarray(bright.dust.attenuation(jnp.asarray(wave, jnp.float32))))
+    stars = eqx.filter_jit(lambda g: g.filters.band_average(g.ssp.wave, g.rest_sed(), g.redshift))(bright)
+    for (w, t), flux, without, star in zip(bright.filters.curves(), bright.fluxes(), dark.fluxes(), stars, strict=True):
+        fine = np.linspace(w[0], w[-1], 50001)
+        through = np.interp(1.3 * wave, w, t, left=0.0, right=0.0)
+        line = (luminosity * wave / units.C_ANGSTROM * through).sum()
+        line /= np.trapezoid(np.interp(fine, w, t) / fine, fine)
+        np.testing.assert_allclose(flux, without * (1 + line / star), rtol=2e-5)
+    assert float(bright.fluxes()[1] / dark.fluxes()[1]) > 1.1  # the lines do count
+
+
+def test_two_screens_of_a_users_law_with_lines_and_igm_in_a_range():
+    galaxy = testing.fake_galaxy(dust=BirthCloud(), lines=Lines(), igm=Step())
+    small = galaxy.compress(redshift=(0.27, 0.33), n_galaxies=40, progress=False)
+    assert small.ssp.certificate.worst_mmag <= 1.0
+    galaxies = drawn(galaxy, np.random.default_rng(3).uniform(0.27, 0.33, 20), 55)
+    exact = magnitudes(galaxies)
+    assert worst(magnitudes(on(galaxies, small)), exact) <= 1e-3
+    off = [eqx.tree_at(where, galaxies, jnp.zeros(20)) for where in (lambda g: g.igm.depth, lambda g: g.lines.strength)]
+    assert (np.abs(magnitudes(off[0]) - exact)[:, 0]).max() > 0.05
+    assert (np.abs(magnitudes(off[1]) - exact)[:, 1]).max() > 0.05
+
+
+def test_float64_meets_a_tenth_of_the_tolerance_with_a_users_law(x64):
+    galaxy = testing.fake_galaxy(dust=Kinked())
+    red = FilterSet.from_arrays(["red"], *([x] for x in galaxy.filters.curves()[2]))
+    small = galaxy.compress(filters=red, tol=1e-4, n_galaxies=40, progress=False)
+    certificate = small.ssp.certificate
+    assert certificate.worst_mmag <= 0.1 and certificate.tol_mmag == pytest.approx(0.1)
+    assert certificate.dtype == "float64" and certificate.bands == small.filters.names == ("red",)
+    assert small.magnitudes().dtype == jnp.float64
+    np.testing.assert_allclose(small.magnitudes()[0], galaxy.magnitudes()[2], atol=1e-4)
+
+
+def test_default_grid_and_lsst_bands():
+    galaxy = dspsx.GalaxySEDModel(dust=dspsx.Calzetti00(), redshift=0.8)
+    small = galaxy.compress(n_galaxies=40, progress=False)
+    assert small.ssp.certificate.worst_mmag <= 1.0
+    assert sum(small.ssp.certificate.nodes) < 120
+    np.testing.assert_allclose(small.magnitudes(), galaxy.magnitudes(), atol=1e-3)
+
+
+def test_outside_of_the_range_nothing_is_extrapolated(small):
+    lo, hi = small.ssp.certificate.redshift
+    at = jax.jit(lambda z: dspsx.replace(small, lambda g: g.redshift, z).magnitudes())
+    for z in (0.0, lo - 1e-3, hi + 1e-3, 3.0):
+        assert np.isnan(at(z)).all()
+        assert np.isnan(eqx.tree_at(lambda g: g.redshift, small, jnp.asarray(z, jnp.float32)).magnitudes()).all()
+        with pytest.raises(ValueError, match=r"is outside: .*0\.") as info:
+            dspsx.replace(small, lambda g: g.redshift, z)
+        assert all(f"{x:g}" in str(info.value) for x in (z, lo, hi))
+    assert np.isfinite(at(lo)).all() and np.isfinite(at(hi)).all()
+    mixed = magnitudes(drawn(small, [lo, 3.0, hi, 0.0], 3))
+    np.testing.assert_array_equal(np.isfinite(mixed).all(1), [True, False, True, False])
+    assert np.isnan(mixed[1]).all() and np.isnan(mixed[3]).all()
+
+
+def test_what_a_compressed_galaxy_does_not_know_is_refused(small):
+    with pytest.raises(ValueError, match="rest-frame magnitudes need 0"):
+        small.rest_magnitudes()
+    for ask in (small.rest_sed, small.observed_sed, lambda: small.observed_wave):
+        with pytest.raises(TypeError, match="no spectrum"):
+            ask()
+    waves, curves = zip(*small.filters.curves(), strict=True)
+    with pytest.raises(ValueError, match="for the bands fake_blue"):
+        dspsx.replace(small, lambda g: g.filters, FilterSet.from_arrays(["a", "b", "c"], waves, curves))
+    with pytest.raises(ValueError, match="curves"):
+        other = FilterSet.from_arrays(small.filters.names, waves, [c**2 for c in curves])
+        dspsx.replace(small, lambda g: g.filters, other)
+
+
+BAD = [
+    (ValueError, "tol must be", [{"tol": 0.0}, {"tol": -1e-3}, {"tol": "x"}]),
+    (ValueError, "depth must be", [{"depth": 0.0}]),
+    (ValueError, "between 0 and 20", [{"redshift": z} for z in (-1.0, (0.5, 0.2), float("nan"))]),
+    (ValueError, "number or a pair", [{"redshift": z} for z in ("z", (0.1, 0.2, 0.3))]),
+    (TypeError, "FilterSet", [{"filters": "lsst"}]),
+]
+
+
+@pytest.mark.parametrize(("error", "words", "arguments"), [(e, w, a) for e, w, many in BAD for a in many])
+def test_bad_arguments_are_named(error, words, arguments):
+    plainly = inspect.unwrap(build.compress)  # without the checks of types that only tests switch on
+    with pytest.raises(error, match=words):
+        plainly(full(), **arguments)
+
+
+def test_galaxies_that_cannot_be_compressed(fixed, monkeypatch):
+    with pytest.raises(ValueError, match="batch"):
+        dspsx.stack([full(), full()]).compress()
+    with pytest.raises(TypeError, match="full SSPGrid"):
+        fixed.compress()
+    with pytest.raises(TypeError, match="traced"):
+        eqx.filter_jit(lambda g: g.compress().magnitudes())(full())
+    # each of four tries would compile the comparison of magnitudes again, which float32 limits to about 0.01 mmag
+    monkeypatch.setattr(build, "_certify", lambda *_: (fixed, fixed.ssp.certificate))
+    with pytest.raises(ValueError, match="cannot be met"):
+        full().compress(tol=1e-9, n_galaxies=20, progress=False)
+
+
+def test_files_pickles_batches_and_print(small, tmp_path):
+    dspsx.save(tmp_path / "small.h5", small)
+    other = pickle.loads(pickle.dumps(small))
+    for again in (dspsx.load(tmp_path / "small.h5"), other):
+        assert again.ssp.certificate == small.ssp.certificate
+        assert type(again.ssp) is type(small.ssp) and eqx.tree_equal(again, small)
+        np.testing.assert_array_equal(again.magnitudes(), small.magnitudes())
+    batch = dspsx.stack([small, dspsx.replace(other, lambda g: g.dust.av, 2.0)])
+    assert batch.ssp.wave is small.ssp.wave and batch.dust.av.shape == (2,)
+    one = dspsx.take(batch, 1)
+    assert float(one.magnitudes()[1]) > float(small.magnitudes()[1])
+    told = f"worst {small.ssp.certificate.worst_mmag:.3g}"
+    for text in map(str, (repr(small), small, small.ssp.certificate, repr(small.ssp.certificate), small.ssp)):
+        assert told in text and "mmag" in text
+    assert str(small.ssp.certificate).count("\n") == 5
+
+
+def test_low_rank_grid(tmp_path):
+    galaxy, grid = full(), full().ssp
+    exact = grid.compress(rank=48)
+    rough = grid.compress(rank=4)
+    assert isinstance(rough, dspsx.LowRankSSP)
+    assert exact.worst < 1e-4 < rough.worst and rough.median < rough.worst
+    assert f"{rough.worst:.2g} at worst" in repr(rough)
+    on_exact, on_rough = (dspsx.replace(galaxy, lambda g: g.ssp, low) for low in (exact, rough))
+    np.testing.assert_allclose(on_exact.magnitudes(), galaxy.magnitudes(), atol=1e-5)
+    assert 0 < worst(on_rough.magnitudes(), galaxy.magnitudes()) < 0.2
+    dspsx.save(tmp_path / "low.h5", on_rough)
+    again = dspsx.load(tmp_path / "low.h5")
+    assert eqx.tree_equal(again, on_rough)
+    for rank in (0, 10**6, -1, 2.5, True):
+        with pytest.raises(ValueError, match="whole number from 1 to 48"):
+            inspect.unwrap(dspsx.ssp.low_rank)(grid, rank)

@@ -1,1 +1,1 @@
-"""Benchmarks: `python -m benchmarks` times dspsx beside its peers in one run."""
+"""Benchmarks beside peers: `python -m benchmarks`. Never imported by dspsx; every peer is optional."""

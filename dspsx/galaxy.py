@@ -64,7 +64,8 @@ class GalaxySEDModel(AbstractModel):
             if getattr(self, name) is None and name in ("lines", "igm"):
                 continue
             if not isinstance(getattr(self, name), kind):
-                raise TypeError(f"GalaxySEDModel.{name} must be a {kind.__name__}; got {getattr(self, name)!r}.")
+                wanted = "an SSPGrid or another SSPLibrary" if name == "ssp" else f"a {kind.__name__}"
+                raise TypeError(f"GalaxySEDModel.{name} must be {wanted}; got {getattr(self, name)!r}.")
         self._warn()
 
     def _warn(self) -> None:

@@ -1,6 +1,5 @@
 """The commands, as a user runs them."""
 
-import json
 import pathlib
 import subprocess
 import sys
@@ -26,19 +25,6 @@ def test_demo_prints_and_draws(tmp_path):
     chi2 = float(run.stdout.split("chi squared ")[1].split()[0])
     mass = float(run.stdout.split("log10 mass formed / Msun")[1].split()[0])
     assert chi2 < 20 and abs(mass - 10.60) < 0.3
-
-
-@pytest.mark.xdist_group("slow")
-def test_benchmarks_run(tmp_path):
-    out = tmp_path / "rows.json"
-    command = [sys.executable, "-m", "benchmarks", "--quick", "--json", str(out)]
-    run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300, check=False)
-    assert run.returncode == 0, run.stderr
-    results = json.loads(out.read_text())["results"]
-    assert [r["dtype"] for r in results] == ["float32", "float64"]
-    # the two codes do the same work: DSPS's own weights, and its magnitudes but for its sampling of the spectrum at the
-    # curves' points only, good to 10 mmag for steps of 20 A
-    assert all(r["mmag_from_dsps"]["dsps"] < 10.0 for r in results)
 
 
 def test_show_and_lists(tmp_path, capsys):

@@ -13,10 +13,12 @@ JAX_PLATFORMS=cpu keeps it on the processor. A peer that lives in another enviro
 """
 
 import argparse
+import contextlib
 import datetime
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -79,8 +81,10 @@ def main(argv: list[str] | None = None) -> int:
     if path is None and not options.quick:
         path = FOLDER / "results" / f"{run['date'].replace(':', '')[:17]}.json"
     began = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="dspsx-benchmarks-") as folder:
-        session = Session(settings, pathlib.Path(folder))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception: what is below cleans up
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="dspsx-benchmarks-"))
+        session = stack.enter_context(contextlib.closing(Session(settings, pathlib.Path(folder))))
         print(report.text_head())
         for name in names:
             row = cases.ROWS[name](settings)

@@ -177,8 +177,19 @@ def _population_row(s: Settings, own: bool) -> Row:
                 quick=False,
                 **common,
             ),
-            Line("DSPS", "tables" + end, "tables", n=n, options=exact, quick=not single and not gradient, **common),
+            Line(
+                *("DSPS", "tables, 25 redshifts" + end, "tables"),
+                n=n,
+                options=exact,
+                quick=not single and not gradient,
+                **common,
+            ),
         ]
+        if not own:
+            options = dict(exact, n_z=1)
+            found.append(
+                Line("DSPS", "table of that redshift" + end, "tables", n=n, options=options, quick=False, **common)
+            )
         if single:
             floor = "free_z" if own else "fixed_z"
             found.append(Line("floor", floor + end, floor, n=n, options={"gradient": gradient}, **common))
@@ -249,8 +260,8 @@ def tables(s: Settings) -> Row:
         return [
             Line("dspsx", "any redshift of a range", "table", options={"compress": _redshift_range(s)}, **common),
             Line("dspsx", "one redshift", "table", options={"compress": ONE_REDSHIFT}, **common),
-            Line("DSPS", "25 redshifts", "build", options={"own_redshift": True}, **common),
-            Line("DSPS", "one redshift", "build", options={"own_redshift": False}, **common),
+            Line("DSPS", "25 redshifts", "build", options={"n_z": 25}, **common),
+            Line("DSPS", "one redshift", "build", options={"n_z": 1}, **common),
         ]
 
     made = [line for dtype in s.precisions for line in lines(dtype)]

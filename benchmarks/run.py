@@ -106,6 +106,7 @@ class _Worker:
             command, cwd=ROOT, env=env, stdin=pipe, stdout=pipe, stderr=self.errors, text=True, bufsize=1
         )
         self.times: list[float] = []
+        session.workers.append(self)
 
     def hear(self) -> dict[str, Any]:
         """The next message; or why there is none, after `PATIENCE` seconds at most."""
@@ -141,6 +142,8 @@ class _Worker:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
         self.process.stdout.close()
         self.errors.close()
 
@@ -150,12 +153,18 @@ class Session:
 
     def __init__(self, settings: Settings, folder: pathlib.Path):
         self.settings, self.folder, self.counter = settings, folder, itertools.count()
+        self.workers: list[_Worker] = []
         self.problems: dict[str, str] = {}
         self.tables: dict[str, str | None] = {}
         self.references: dict[str, np.ndarray | None] = {}
         self.device: dict[str, str] = {}
         self.versions: dict[str, str] = {}
         self.peer_versions: dict[str, str] = {}
+
+    def close(self) -> None:
+        """Leave no worker behind, however the run ended."""
+        for worker in self.workers:
+            worker.close()
 
     def python(self, package: str) -> str:
         """The interpreter that has a package: this one, or the one given for peers."""
@@ -220,7 +229,7 @@ class Session:
 
     def _with_table(self, line: Line, spec: dict[str, Any]) -> Line:
         """The line, told where a table of its own is kept that was built once for all lines, in a process of its own."""
-        keys = {"magnitudes": ("compress", "rank"), "tables": ("own_redshift",)}.get(line.task, ())
+        keys = {"magnitudes": ("compress", "rank"), "tables": ("n_z",)}.get(line.task, ())
         how = {key: line.options[key] for key in keys if line.options.get(key)}
         if not how and line.task != "tables":
             return line

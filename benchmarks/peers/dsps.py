@@ -153,19 +153,20 @@ def tables(
     gradient: bool = False,
     own_redshift: bool = False,
     chunk: int = 1000,
+    n_z: int = 25,
     stored: str | None = None,
 ) -> Timed:
-    """Magnitudes from precomputed ones of the SSPs at 25 redshifts, or at the one redshift of all galaxies."""
+    """Magnitudes from precomputed ones of the SSPs at n_z redshifts, or (n_z = 1) at the one redshift of all galaxies."""
     recipes = _Recipes(problem, dtype)
     jnp = recipes.jnp
     p = recipes.parameters(problem, n, own_redshift)
-    redshifts = _redshifts(problem, own_redshift)
+    redshifts = _redshifts(problem, n_z)
     z_table = recipes.array(redshifts)
     magnitudes = recipes.array(np.load(stored)) if stored else recipes.table(redshifts)
 
     def one(q, magnitudes):
         weights, mass = recipes.weights(q)
-        if own_redshift:
+        if n_z > 1:
             above = jnp.searchsorted(z_table, q["redshift"])
             x = (q["redshift"] - z_table[above - 1]) / (z_table[above] - z_table[above - 1])
             mags = (1 - x) * magnitudes[above - 1] + x * magnitudes[above]
@@ -194,22 +195,22 @@ def weights(
     return Timed(lambda: run(p, None))
 
 
-def _redshifts(problem: Problem, many: bool) -> np.ndarray:
+def _redshifts(problem: Problem, n_z: int) -> np.ndarray:
     """Of the table: it must begin below and end above all galaxies."""
     lo, hi = problem.z_range
-    return np.linspace(lo - 1e-3, hi + 1e-3, 25) if many else np.array([ONE_REDSHIFT])
+    return np.linspace(lo - 1e-3, hi + 1e-3, n_z) if n_z > 1 else np.array([ONE_REDSHIFT])
 
 
-def build(problem: Problem, dtype: str, n: int, *, own_redshift: bool = True) -> Timed:
+def build(problem: Problem, dtype: str, n: int, *, n_z: int = 25) -> Timed:
     """The building of the table of magnitudes itself."""
     recipes = _Recipes(problem, dtype)
-    return Timed(lambda: recipes.table(_redshifts(problem, own_redshift)))
+    return Timed(lambda: recipes.table(_redshifts(problem, n_z)))
 
 
-def store(problem: Problem, dtype: str, n: int, *, path: str, own_redshift: bool = False) -> Timed:
+def store(problem: Problem, dtype: str, n: int, *, path: str, n_z: int = 25) -> Timed:
     """Build the table once and keep it in a file, so that workers that predict are not charged for the memory of it."""
     with open(path, "wb") as file:
-        np.save(file, _Recipes(problem, dtype).table(_redshifts(problem, own_redshift)))
+        np.save(file, _Recipes(problem, dtype).table(_redshifts(problem, n_z)))
     return Timed(lambda: None)
 
 

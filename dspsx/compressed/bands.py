@@ -119,8 +119,7 @@ class BandSSP(_Bands):
         self.check_range(redshift)
         redshift = jnp.asarray(redshift, mass.dtype)
         flux, slope = (x.swapaxes(0, 1).reshape(self.lg_age.size, -1) for x in (self.flux, self.slope))
-        of_metallicity = jnp.split(_contract(mass, redshift, flux, slope), self.lgmet.size, axis=-1)
-        light = sum(metallicity[i] * part for i, part in enumerate(of_metallicity))
+        light = _sum_of_products(metallicity, _contract(mass, redshift, flux, slope))
         return _or_nan(light, redshift, *self.certificate.redshift)
 
 
@@ -142,6 +141,22 @@ def _(primals, tangents):
         terms.append(_matmul(flat, slope) * d_redshift)
     light = _matmul(flat, flux)
     return light, sum(terms) if terms else jnp.zeros_like(light)
+
+
+@jax.custom_jvp
+def _sum_of_products(weights, parts):
+    """weights (part,) times parts (part x n), summed over the parts: (n,)."""
+    return sum(weights[i] * part for i, part in enumerate(jnp.split(parts, weights.size, axis=-1)))
+
+
+@_sum_of_products.defjvp
+def _(primals, tangents):
+    # as the compiler sees it, the transpose of plain broadcasting is a small sum for each part; that of a product with a
+    # constant matrix is a matrix product
+    (weights, parts), (d_weights, d_parts) = primals, tangents
+    spread = np.repeat(np.eye(weights.size, dtype=parts.dtype), parts.shape[-1] // weights.size, axis=1)
+    change = _matmul(d_weights, spread) * parts + jnp.repeat(weights, parts.shape[-1] // weights.size) * d_parts
+    return _sum_of_products(weights, parts), sum(jnp.split(change, weights.size, axis=-1))
 
 
 @final

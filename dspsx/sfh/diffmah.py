@@ -20,7 +20,7 @@ class MassAccretionHistory(AbstractModel):
     def log_mah(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """log10 of the halo mass in Msun at cosmic times t > 0 in Gyr."""
 
-    def breaks(self, t_obs: Scalar) -> Float[Array, " n_breaks"]:
+    def kinks(self, t_obs: Scalar) -> Float[Array, " n_kinks"]:
         """Hook: cosmic times in Gyr between which the history is smooth; none by default."""
         return jnp.zeros(0, t_obs.dtype)
 
@@ -43,7 +43,9 @@ class DiffmahHalo(MassAccretionHistory):
     t0: Scalar = param(13.8, bounds=(5.0, 30.0), unit="Gyr", doc="age of the universe today", free=False)
 
     def log_mah(self, t):
-        return self._growth(jnp.log10(jnp.minimum(t, self.t_peak)))[0]
+        # in this order the logarithm of times that many halos share is taken once
+        lgt, lg_peak = jnp.log10(t), jnp.log10(self.t_peak)
+        return self._growth(jnp.where(lgt < lg_peak, lgt, lg_peak))[0]
 
     def dmhdt(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """Accretion rate in Msun/yr at cosmic times t > 0 in Gyr; zero after t_peak."""
@@ -51,7 +53,7 @@ class DiffmahHalo(MassAccretionHistory):
         rate = pow10(log_mass - 9.0) * slope / t
         return jnp.where(t > self.t_peak, 0.0, rate)
 
-    def breaks(self, t_obs):
+    def kinks(self, t_obs):
         return self.t_peak[None]
 
     def _growth(self, lgt):

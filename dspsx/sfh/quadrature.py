@@ -1,7 +1,9 @@
 """Integrals of a star formation history against the ages of an SSP grid."""
 
+import functools
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,13 +34,19 @@ def merged_panels(sfh: Any, edges: Float[Array, " edge"], t_obs: Scalar) -> tupl
     The panels are cut at the increasing ages `edges`, at early times, at the history's own breaks, and at t_obs.
     """
     cuts = [jnp.minimum(edges, t_obs), t_obs * jnp.asarray(1.0 - _EARLY, edges.dtype)]
-    cuts.append(jnp.clip(t_obs - sfh.breaks(t_obs), 0.0, t_obs))
+    cuts.append(jnp.clip(_ages_of_breaks(sfh, t_obs), 0.0, t_obs))
     ends = jnp.sort(jnp.concatenate([jnp.zeros(1, edges.dtype), *cuts, t_obs[None]]))
     x, w = (jnp.asarray(q, edges.dtype)[None, :] for q in gauss_legendre(_ORDER_MERGED))
     start, width = ends[:-1], jnp.diff(ends)
     age = start[:, None] + width[:, None] * x
     mass = sfh.checked_rate(age.ravel(), t_obs).reshape(age.shape) * (width[:, None] * w) * YEARS_PER_GYR
     return age, mass, start
+
+
+def _ages_of_breaks(sfh: Any, t_obs: Scalar) -> Float[Array, " break"]:
+    """Ages at which the history is not smooth. Where it is continuous, both sides' shares of a derivative with respect to
+    the place of a kink cancel: not followed."""
+    return jnp.concatenate([jax.lax.stop_gradient(t_obs - sfh.kinks(t_obs)), t_obs - sfh.breaks(t_obs)])
 
 
 def hat_age_weights(sfh: Any, lg_age: Float[Array, " age"], t_obs: Scalar) -> Float[Array, " age"]:
@@ -49,7 +57,7 @@ def hat_age_weights(sfh: Any, lg_age: Float[Array, " age"], t_obs: Scalar) -> Fl
     rather than one sorted list of panels for each galaxy. Sums are matrix products with constant matrices: the compiler
     fuses all else into loops over long rows, and repeats in every use what it fuses.
     """
-    breaks = sfh.breaks(t_obs)
+    breaks = _ages_of_breaks(sfh, t_obs)
     if breaks.size > _FEW_BREAKS:
         return _merged_age_weights(sfh, lg_age, t_obs)
     n, dtype = lg_age.size, lg_age.dtype
@@ -76,7 +84,7 @@ def hat_age_weights(sfh: Any, lg_age: Float[Array, " age"], t_obs: Scalar) -> Fl
     pieces, panel = None, jnp.zeros(0, np.int32)
     if breaks.size:
         # a panel with a break in it is left out, and done in pieces between the breaks
-        at = sort_few(jnp.clip(t_obs - breaks, 0.0, t_obs))
+        at = sort_few(jnp.clip(breaks, 0.0, t_obs))
         panel = jnp.searchsorted(start[1:], at, side="right", method="scan_unrolled").astype(np.int32)
         broken_cell = jnp.where(panel < n, panel, window_cell[jnp.maximum(panel - n, 0)])
         broken_cell = jnp.clip(broken_cell, 1, n - 1)
@@ -88,13 +96,12 @@ def hat_age_weights(sfh: Any, lg_age: Float[Array, " age"], t_obs: Scalar) -> Fl
         begin, width = jnp.concatenate([piece_start, at]), jnp.concatenate([at - piece_start, piece_end - at])
         pieces = broken_cell, lo, hi, begin, width
 
-    def rates(begin, width, order):
-        """Ages, rates and the quadrature's weights in years, at (node, panel) in one row."""
+    def nodes(begin, width, order):
+        """Ages and the quadrature's weights in years, at (node, panel) in one row."""
         x, weight = gauss_legendre(order)
         begin, width = jnp.tile(begin, order), jnp.tile(width, order)
         age = begin + width * jnp.asarray(np.repeat(x, begin.size // order), dtype)
-        weight = width * jnp.asarray(np.repeat(weight, begin.size // order) * YEARS_PER_GYR, dtype)
-        return age, sfh.checked_rate(age, t_obs), weight
+        return age, width * jnp.asarray(np.repeat(weight, begin.size // order) * YEARS_PER_GYR, dtype)
 
     def fractions(age, lo, hi):
         lo, hi = (jnp.tile(x, age.size // lo.size) for x in (lo, hi))
@@ -108,30 +115,75 @@ def hat_age_weights(sfh: Any, lg_age: Float[Array, " age"], t_obs: Scalar) -> Fl
     def totals(mass, older, cells):
         """Mass that belongs to the younger and to the older age of each cell."""
         collect = np.tile(np.repeat(np.eye(len(cells)), cells, axis=0), (mass.size // sum(cells), 1))
-        return _matmul(mass * (1.0 - older), collect), _matmul(mass * older, collect)
+        return [_matmul(mass * (1.0 - older), collect), _matmul(mass * older, collect)]
 
     # the cells' nodes are at the same ages for every galaxy, also for those that are too young to have them
-    age, rate, weight = rates(low[:-1], ages - low[:-1], _ORDER_CELL)
+    parts = [nodes(low[:-1], ages - low[:-1], _ORDER_CELL), nodes(start[n:], end[n:] - start[n:], _ORDER_WINDOW)]
+    if pieces is not None:
+        parts.append(nodes(*pieces[3:], _ORDER_PIECE))
+    rates = _rates(sfh, [age for age, _ in parts], t_obs)
+
+    age, weight = parts[0]
     older = (weight * fractions(age, lg_lo, lg_hi))[:, None]
     younger = weight[:, None] - older
     panels = np.tile(np.arange(n, dtype=np.int32), _ORDER_CELL)
     grid, inner = np.arange(n)[None, :], np.tile(cell, _ORDER_CELL)[:, None]
     hats = jnp.where(grid == inner, older, 0.0) + jnp.where(grid == inner - 1, younger, 0.0)
-    of_cells = unbroken(jnp.where(panels < first, rate, 0.0), panels)
+    of_cells = unbroken(jnp.where(panels < first, rates[0], 0.0), panels)
 
-    age, rate, weight = rates(start[n:], end[n:] - start[n:], _ORDER_WINDOW)
+    age, weight = parts[1]
     panels = np.tile(np.arange(n, n + sum(_WINDOW), dtype=np.int32), _ORDER_WINDOW)
-    older = fractions(age, lg_lo_window, lg_hi_window)
-    found = [(jnp.clip(place, 1, n - 1), *totals(unbroken(rate, panels) * weight, older, _WINDOW))]
+    masses = totals(unbroken(rates[1], panels) * weight, fractions(age, lg_lo_window, lg_hi_window), _WINDOW)
+    cells = [jnp.clip(place, 1, n - 1)]
     if pieces is not None:
-        broken_cell, lo, hi, begin, width = pieces
-        age, rate, weight = rates(begin, width, _ORDER_PIECE)
-        found.append((broken_cell, *totals(rate * weight, fractions(age, lo, hi), (1,) * breaks.size)))
-    index, rest = np.arange(n, dtype=np.int32), jnp.zeros(n, dtype)
-    for places, young, old in found:
-        for i in range(places.size):
-            rest = rest + jnp.where(index == places[i] - 1, young[i], 0.0) + jnp.where(index == places[i], old[i], 0.0)
-    return _matmul(jnp.concatenate([of_cells, rest]), jnp.concatenate([hats, jnp.eye(n, dtype=dtype)]))
+        age, weight = parts[2]
+        masses += totals(rates[2] * weight, fractions(age, *pieces[1:3]), (1,) * breaks.size)
+        cells.append(pieces[0])
+    where = jnp.concatenate([x for cell in cells for x in (cell - 1, cell)])
+    return _matmul(of_cells, hats) + _placed(n, jnp.concatenate(masses), where)
+
+
+@eqx.filter_custom_jvp
+def _rates(sfh, ages, t_obs):
+    """The history's rates at several lists of ages."""
+    return [sfh.checked_rate(age, t_obs) for age in ages]
+
+
+@_rates.def_jvp
+def _(primals, tangents):
+    # two lists at most: for each there is a sum for every parameter in the transpose
+    (sfh, ages, t_obs), (d_sfh, d_ages, d_t_obs) = primals, tangents
+    rates, changes = [], []
+    for which in (slice(0, 2), slice(2, 3)):
+        if ages[which]:
+            together, d_together = jnp.concatenate(ages[which]), None
+            if any(d is not None for d in d_ages[which]):
+                pairs = zip(d_ages[which], ages[which], strict=True)
+                d_together = jnp.concatenate([jnp.zeros_like(age) if d is None else d for d, age in pairs])
+            rate, change = eqx.filter_jvp(
+                lambda sfh, age, t_obs: sfh.checked_rate(age, t_obs),
+                (sfh, together, t_obs),
+                (d_sfh, d_together, d_t_obs),
+            )
+            cuts = np.cumsum([age.size for age in ages[which]])[:-1]
+            rates += jnp.split(rate, cuts)
+            changes += jnp.split(change, cuts)
+    return rates, changes
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _placed(n, values, index):
+    """An array of length n, with each of a handful of values added at its index."""
+    everywhere = np.arange(n, dtype=np.int32)
+    return sum(jnp.where(everywhere == index[i], values[i], 0.0) for i in range(values.size))
+
+
+@_placed.defjvp
+def _(n, primals, tangents):
+    # the sums of `where` vectorise, but not their transposes; the transpose of this is to look the values up
+    values, index = primals
+    change = jnp.zeros(n, values.dtype).at[index].add(tangents[0], mode="promise_in_bounds")
+    return _placed(n, values, index), change
 
 
 def _matmul(x, matrix):

@@ -104,3 +104,45 @@ def triweight_moment(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     r""":math:`\int_{-3}^{z} x\,p(x)\,dx = -\frac{105}{256} (1 - z^2/9)^4`, the first moment that goes with the CDF."""
     y = jnp.clip(z, -3.0, 3.0) / 3.0
     return -(105.0 / 256.0) * (1.0 - y * y) ** 4
+
+
+def matmul(x, matrix):
+    """x @ matrix in the full precision of its dtype, on an accelerator too; the matrix may be a constant in NumPy."""
+    return jnp.matmul(x, jnp.asarray(matrix, x.dtype), precision=jax.lax.Precision.HIGHEST)
+
+
+# Two products that galaxies in a batch spend their time with. What plain broadcasting becomes in a derivative is a small sum
+# for each element, slow on a CPU; the transpose of a product with a constant matrix of zeros and ones is a matrix product.
+
+
+def _spread(n: int, m: int) -> np.ndarray:
+    """Matrix (n, n m) that repeats each of n numbers m times."""
+    return np.repeat(np.eye(n), m, axis=1)
+
+
+@jax.custom_jvp
+def sum_of_products(weights: Float[Array, " part"], parts: Float[Array, "*shape part_n"]) -> Float[Array, "*shape n"]:
+    """weights (part,) times parts (..., part x n), summed over the parts: (..., n)."""
+    return sum(weights[i] * part for i, part in enumerate(jnp.split(parts, weights.size, axis=-1)))
+
+
+@sum_of_products.defjvp
+def _(primals, tangents):
+    (weights, parts), (d_weights, d_parts) = primals, tangents
+    m = parts.shape[-1] // weights.size
+    change = matmul(d_weights, _spread(weights.size, m)) * parts + jnp.repeat(weights, m) * d_parts
+    return sum_of_products(weights, parts), sum(jnp.split(change, weights.size, axis=-1))
+
+
+@jax.custom_jvp
+def outer(a: Float[Array, " n"], b: Float[Array, "*shape m"]) -> Float[Array, "*shape n_m"]:
+    """All products of a (n,) with b (..., m), in one row: (..., n x m)."""
+    return matmul(a, _spread(a.size, b.shape[-1])) * jnp.concatenate([b] * a.size, axis=-1)
+
+
+@outer.defjvp
+def _(primals, tangents):
+    (a, b), (d_a, d_b) = primals, tangents
+    many = lambda x: jnp.concatenate([x] * a.size, axis=-1)  # noqa: E731
+    spread = _spread(a.size, b.shape[-1])
+    return outer(a, b), matmul(d_a, spread) * many(b) + matmul(a, spread) * many(d_b)

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from dspsx import units
 from dspsx._files import open_hdf5, write_hdf5
 from dspsx._model import AbstractModel, Number, data, is_concrete, warn
-from dspsx._numerics import crowding
+from dspsx._numerics import crowding, outer
 from dspsx.filters import FilterSet
 
 _KEYS = ("ssp_lgmet", "ssp_lg_age_gyr", "ssp_wave", "ssp_flux")
@@ -49,8 +49,8 @@ class SSPLibrary(AbstractModel):
         self, metallicity: Float[Array, " met"], mass: Float[Array, "*batch age"], redshift: Number = 0.0
     ) -> Float[Array, "*batch wave"]:
         """As `integrate`, of weights that are a product of a distribution of metallicity and masses of each age."""
-        of_met = metallicity.reshape(*(1,) * (mass.ndim - 1), -1, 1)
-        return self.integrate(of_met * mass[..., None, :], redshift)
+        weights = outer(metallicity, mass).reshape(*mass.shape[:-1], metallicity.size, mass.shape[-1])
+        return self.integrate(weights, redshift)
 
     @abc.abstractmethod
     def band_average(self, filters: FilterSet, light: Float[Array, " wave"], redshift: Number) -> Float[Array, " band"]:

@@ -1,7 +1,7 @@
 """BandSSP and BandTable: the light of a few bands, at the few wavelengths that dust needs to be known at."""
 
 import functools
-from typing import final
+from typing import Any, NamedTuple, final
 
 import equinox as eqx
 import jax
@@ -12,11 +12,13 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
 from dspsx._model import Number, data, is_concrete
+from dspsx._numerics import matmul, sum_of_products
 from dspsx.compressed.certificate import Certificate
 from dspsx.filters import FilterSet
 from dspsx.ssp import SSPLibrary
 
-_matmul = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+#: Elements of a batch that are looked up together.
+_BLOCK = 512
 
 
 class _Bands(SSPLibrary):
@@ -40,7 +42,7 @@ class _Bands(SSPLibrary):
         self._check_bands(filters)
         self.check_range(redshift)
         of_band = np.repeat(np.eye(len(self.sizes)), self.sizes, axis=0)
-        return _matmul(light, jnp.asarray(of_band, light.dtype))
+        return matmul(light, jnp.asarray(of_band, light.dtype))
 
     def check_use(self, filters, redshift):
         self._check_bands(filters)
@@ -119,13 +121,13 @@ class BandSSP(_Bands):
         self.check_range(redshift)
         redshift = jnp.asarray(redshift, mass.dtype)
         flux, slope = (x.swapaxes(0, 1).reshape(self.lg_age.size, -1) for x in (self.flux, self.slope))
-        light = _sum_of_products(metallicity, _contract(mass, redshift, flux, slope))
+        light = sum_of_products(metallicity, _contract(mass, redshift, flux, slope))
         return _or_nan(light, redshift, *self.certificate.redshift)
 
 
 @jax.custom_jvp
 def _contract(flat, redshift, flux, slope):
-    return _matmul(flat, flux)
+    return matmul(flat, flux)
 
 
 @functools.partial(_contract.defjvp, symbolic_zeros=True)
@@ -134,29 +136,13 @@ def _(primals, tangents):
     d_flat, d_redshift, d_flux, _ = tangents
     terms = []
     if not isinstance(d_flat, SymbolicZero):
-        terms.append(_matmul(d_flat, flux))
+        terms.append(matmul(d_flat, flux))
     if not isinstance(d_flux, SymbolicZero):
-        terms.append(_matmul(flat, d_flux))
+        terms.append(matmul(flat, d_flux))
     if not isinstance(d_redshift, SymbolicZero):
-        terms.append(_matmul(flat, slope) * d_redshift)
-    light = _matmul(flat, flux)
+        terms.append(matmul(flat, slope) * d_redshift)
+    light = matmul(flat, flux)
     return light, sum(terms) if terms else jnp.zeros_like(light)
-
-
-@jax.custom_jvp
-def _sum_of_products(weights, parts):
-    """weights (part,) times parts (part x n), summed over the parts: (n,)."""
-    return sum(weights[i] * part for i, part in enumerate(jnp.split(parts, weights.size, axis=-1)))
-
-
-@_sum_of_products.defjvp
-def _(primals, tangents):
-    # as the compiler sees it, the transpose of plain broadcasting is a small sum for each part; that of a product with a
-    # constant matrix is a matrix product
-    (weights, parts), (d_weights, d_parts) = primals, tangents
-    spread = np.repeat(np.eye(weights.size, dtype=parts.dtype), parts.shape[-1] // weights.size, axis=1)
-    change = _matmul(d_weights, spread) * parts + jnp.repeat(weights, parts.shape[-1] // weights.size) * d_parts
-    return _sum_of_products(weights, parts), sum(jnp.split(change, weights.size, axis=-1))
 
 
 @final
@@ -204,80 +190,97 @@ class BandTable(_Bands):
         segment, step, x = self._place(redshift)
         lead = weights.shape[:-2]
         stars = weights.reshape(-1, self.basis.shape[1])
-        factors = indexed_matmul(2, stars, segment, jax.lax.stop_gradient(self.basis))
+        factors = looked_up(_Dense(), stars, segment, jax.lax.stop_gradient(self.basis))
+        corners = looked_up(_Corners(self.ranks, self.sizes), factors, step, jax.lax.stop_gradient(self.table))
         y = 1.0 - x
         hermite = jnp.stack([y * y * (1.0 + 2.0 * x), x * y * y, x * x * (1.0 + 2.0 * y), -x * x * y])
-        ends = np.cumsum([4 * k * n for k, n in zip(self.ranks, self.sizes, strict=True)])[:-1]
-        tables = jnp.split(jax.lax.stop_gradient(self.table), ends, axis=1)
-        light = []
-        parts = jnp.split(factors, np.cumsum(self.ranks)[:-1], axis=-1)
-        for part, table, k, n in zip(parts, tables, self.ranks, self.sizes, strict=True):
-            corners = indexed_matmul(8, part, step, table.reshape(-1, k, 4 * n))
-            value, slope, next_value, next_slope = jnp.split(corners, 4, axis=-1)
-            light.append(value * hermite[0] + slope * hermite[1] + next_value * hermite[2] + next_slope * hermite[3])
-        light = jnp.concatenate(light, axis=-1).reshape(*lead, -1)
+        light = sum_of_products(hermite, corners).reshape(*lead, -1)
         return _or_nan(light, redshift, *self.certificate.redshift)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def indexed_matmul(window: int, x: Array, index: Array, matrices: Array) -> Array:
-    """x (row, inner) times matrices[index] (inner, outer).
+class _Dense(NamedTuple):
+    """Linear map by the one matrix that stands at an index."""
 
-    In a batch each element has an index of its own. If all lie within `window` neighbours, as they do in a batch that is in
-    order, this is one product with these few matrices, of which each element takes its own; if not, one after the other.
+    def apply(self, x, matrix):
+        return matmul(x, matrix)
+
+    def transpose(self, g, matrix):
+        return jax.lax.dot_general(g, matrix, (((g.ndim - 1,), (1,)), ((), ())), precision=jax.lax.Precision.HIGHEST)
+
+
+class _Corners(NamedTuple):
+    """Linear map from the factors of all bands, one after the other, to the corners of a step: (..., 4 x node)."""
+
+    ranks: tuple[int, ...]
+    sizes: tuple[int, ...]
+
+    def _matrices(self, row):
+        ends = np.cumsum([4 * k * n for k, n in zip(self.ranks, self.sizes, strict=True)])[:-1]
+        return [x.reshape(k, -1) for x, k in zip(jnp.split(row, ends), self.ranks, strict=True)]
+
+    def apply(self, x, row):
+        parts = jnp.split(x, np.cumsum(self.ranks)[:-1], axis=-1)
+        corners = [matmul(part, m) for part, m in zip(parts, self._matrices(row), strict=True)]
+        quarters = zip(*(jnp.split(corner, 4, axis=-1) for corner in corners), strict=True)
+        return jnp.concatenate([x for quarter in quarters for x in quarter], axis=-1)
+
+    def transpose(self, g, row):
+        quarters = [jnp.split(quarter, np.cumsum(self.sizes)[:-1], axis=-1) for quarter in jnp.split(g, 4, axis=-1)]
+        corners = [jnp.concatenate(of_band, axis=-1) for of_band in zip(*quarters, strict=True)]
+        return jnp.concatenate(
+            [_Dense().transpose(corner, m) for corner, m in zip(corners, self._matrices(row), strict=True)], axis=-1
+        )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def looked_up(kind: Any, x: Array, index: Array, table: Array) -> Array:
+    """x (row, inner), mapped linearly by what stands at `index` in a table.
+
+    In a batch each element has an index of its own. Blocks of elements are mapped by everything between their first index
+    and their last, one after the other, and each element takes its own: matrix products, and few of them where the batch is
+    in order of the index.
     """
-    return _product(window, False)(x, index, matrices)
+    return _look_up(kind, False)(x, index, table)
+
+
+looked_up.defvjp(
+    lambda kind, x, index, table: (_look_up(kind, False)(x, index, table), (index, table)),
+    lambda kind, saved, g: (_look_up(kind, True)(g, *saved), None, None),
+)
 
 
 @functools.cache
-def _product(window: int, transposed: bool):
-    def plain(x, index, matrices):
-        matrix = jax.lax.dynamic_index_in_dim(matrices, index, keepdims=False)
-        return _matmul(x, matrix.T if transposed else matrix)
+def _look_up(kind: Any, transposed: bool):
+    linear = kind.transpose if transposed else kind.apply
+    at = functools.partial(jax.lax.dynamic_index_in_dim, axis=0, keepdims=False)
+    mapped = custom_vmap(lambda x, index, table: linear(x, at(table, index)))
 
-    product = custom_vmap(plain)
+    def block(x, index, table):
+        rows = x.reshape(-1, x.shape[-1])
+        index = jnp.repeat(index, len(rows) // len(index))
 
-    @product.def_vmap
-    def _(axis_size, in_batched, x, index, matrices):
+        def step(i, found):
+            return jnp.where((index == i)[:, None], linear(rows, at(table, i)), found)
+
+        like = jax.eval_shape(linear, rows, jax.ShapeDtypeStruct(table.shape[1:], table.dtype))
+        found = jax.lax.fori_loop(index.min(), index.max() + 1, step, jnp.zeros(like.shape, like.dtype))
+        return found.reshape(*x.shape[:-1], -1)
+
+    @mapped.def_vmap
+    def _(size, in_batched, x, index, table):
         if in_batched[2]:
             raise NotImplementedError(
                 "a BandTable is data, which a batch of galaxies shares: map over parameters only."
             )
         if not in_batched[0]:
-            x = jnp.broadcast_to(x, (axis_size, *x.shape))
+            x = jnp.broadcast_to(x, (size, *x.shape))
         if not in_batched[1]:
-            return jax.vmap(plain, in_axes=(0, None, None))(x, index, matrices), True
-        rows = x.shape[1]
-        first, last = index.min(), index.max()
+            return linear(x, at(table, index)), True
+        n = next((n for n in range(-(-size // _BLOCK), size // _BLOCK * 2) if size % n == 0), 1)
+        if n == 1:
+            return block(x, index, table), True
+        blocks = (x.reshape(n, -1, *x.shape[1:]), index.reshape(n, -1))
+        found = jax.lax.map(lambda pair: block(*pair, table), blocks)
+        return found.reshape(size, *found.shape[2:]), True
 
-        def among(count):
-            def together():
-                start = jnp.clip(first, 0, matrices.shape[0] - count)
-                few = jax.lax.dynamic_slice_in_dim(matrices, start, count)
-                few = few.swapaxes(1, 2) if transposed else few  # (count, inner, outer)
-                if count == 1:
-                    return _matmul(x.reshape(axis_size * rows, -1), few[0]).reshape(axis_size, rows, -1)
-                outer = few.shape[2]
-                every = _matmul(x.reshape(axis_size * rows, -1), few.swapaxes(0, 1).reshape(few.shape[1], -1))
-                every = every.reshape(axis_size, rows, count, outer)
-                mine = (index - start)[:, None, None]
-                return sum(jnp.where(mine == i, every[:, :, i], 0.0) for i in range(count))
-
-            return together
-
-        def apart():
-            return jax.lax.map(lambda pair: plain(pair[0], pair[1], matrices), (x, index))
-
-        result = apart
-        for count in (c for c in (window, window // 2, 1) if 1 <= c <= matrices.shape[0]):
-            fits = last - jnp.clip(first, 0, matrices.shape[0] - count) < count
-            result = functools.partial(jax.lax.cond, fits, among(count), result)
-        return result(), True
-
-    return product
-
-
-indexed_matmul.defvjp(
-    lambda window, x, index, matrices: (_product(window, False)(x, index, matrices), (index, matrices)),
-    lambda window, saved, g: (_product(window, True)(g, *saved), None, None),
-)
+    return mapped

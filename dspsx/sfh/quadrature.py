@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dspsx._model import Scalar
-from dspsx._numerics import gauss_legendre, pow10, sort_few
+from dspsx._numerics import gauss_legendre, matmul, pow10, sort_few
 
 #: Histories are never asked for their rate before this cosmic time, Gyr (a thousand years).
 T_FIRST = 1e-6
@@ -115,7 +115,7 @@ def hat_age_weights(sfh: Any, lg_age: Float[Array, " age"], t_obs: Scalar) -> Fl
     def totals(mass, older, cells):
         """Mass that belongs to the younger and to the older age of each cell."""
         collect = np.tile(np.repeat(np.eye(len(cells)), cells, axis=0), (mass.size // sum(cells), 1))
-        return [_matmul(mass * (1.0 - older), collect), _matmul(mass * older, collect)]
+        return [matmul(mass * (1.0 - older), collect), matmul(mass * older, collect)]
 
     # the cells' nodes are at the same ages for every galaxy, also for those that are too young to have them
     parts = [nodes(low[:-1], ages - low[:-1], _ORDER_CELL), nodes(start[n:], end[n:] - start[n:], _ORDER_WINDOW)]
@@ -140,7 +140,7 @@ def hat_age_weights(sfh: Any, lg_age: Float[Array, " age"], t_obs: Scalar) -> Fl
         masses += totals(rates[2] * weight, fractions(age, *pieces[1:3]), (1,) * breaks.size)
         cells.append(pieces[0])
     where = jnp.concatenate([x for cell in cells for x in (cell - 1, cell)])
-    return _matmul(of_cells, hats) + _placed(n, jnp.concatenate(masses), where)
+    return matmul(of_cells, hats) + _placed(n, jnp.concatenate(masses), where)
 
 
 @eqx.filter_custom_jvp
@@ -184,10 +184,6 @@ def _(n, primals, tangents):
     values, index = primals
     change = jnp.zeros(n, values.dtype).at[index].add(tangents[0], mode="promise_in_bounds")
     return _placed(n, values, index), change
-
-
-def _matmul(x, matrix):
-    return jnp.matmul(x, jnp.asarray(matrix, x.dtype), precision=jax.lax.Precision.HIGHEST)
 
 
 def _merged_age_weights(sfh: Any, lg_age: Float[Array, " age"], t_obs: Scalar) -> Float[Array, " age"]:

@@ -120,6 +120,11 @@ def _spread(n: int, m: int) -> np.ndarray:
     return np.repeat(np.eye(n), m, axis=1)
 
 
+def _row(x, like):
+    """x (n,) with as many axes as `like`."""
+    return x.reshape(*(1,) * (like.ndim - 1), -1)
+
+
 @jax.custom_jvp
 def sum_of_products(weights: Float[Array, " part"], parts: Float[Array, "*shape part_n"]) -> Float[Array, "*shape n"]:
     """weights (part,) times parts (..., part x n), summed over the parts: (..., n)."""
@@ -130,19 +135,22 @@ def sum_of_products(weights: Float[Array, " part"], parts: Float[Array, "*shape 
 def _(primals, tangents):
     (weights, parts), (d_weights, d_parts) = primals, tangents
     m = parts.shape[-1] // weights.size
-    change = matmul(d_weights, _spread(weights.size, m)) * parts + jnp.repeat(weights, m) * d_parts
+    change = _row(matmul(d_weights, _spread(weights.size, m)), parts) * parts
+    change = change + _row(jnp.repeat(weights, m), parts) * d_parts
     return sum_of_products(weights, parts), sum(jnp.split(change, weights.size, axis=-1))
 
 
 @jax.custom_jvp
 def outer(a: Float[Array, " n"], b: Float[Array, "*shape m"]) -> Float[Array, "*shape n_m"]:
     """All products of a (n,) with b (..., m), in one row: (..., n x m)."""
-    return matmul(a, _spread(a.size, b.shape[-1])) * jnp.concatenate([b] * a.size, axis=-1)
+    return _products(a, b)
 
 
 @outer.defjvp
 def _(primals, tangents):
     (a, b), (d_a, d_b) = primals, tangents
-    many = lambda x: jnp.concatenate([x] * a.size, axis=-1)  # noqa: E731
-    spread = _spread(a.size, b.shape[-1])
-    return outer(a, b), matmul(d_a, spread) * many(b) + matmul(a, spread) * many(d_b)
+    return outer(a, b), _products(d_a, b) + _products(a, d_b)
+
+
+def _products(a, b):
+    return _row(matmul(a, _spread(a.size, b.shape[-1])), b) * jnp.concatenate([b] * a.size, axis=-1)

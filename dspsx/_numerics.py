@@ -115,7 +115,7 @@ def matmul(x, matrix):
 # for each element, slow on a CPU; the transpose of a product with a constant matrix of zeros and ones is a matrix product.
 
 
-def _spread(n: int, m: int) -> np.ndarray:
+def spread(n: int, m: int) -> np.ndarray:
     """Matrix (n, n m) that repeats each of n numbers m times."""
     return np.repeat(np.eye(n), m, axis=1)
 
@@ -135,7 +135,7 @@ def sum_of_products(weights: Float[Array, " part"], parts: Float[Array, "*shape 
 def _(primals, tangents):
     (weights, parts), (d_weights, d_parts) = primals, tangents
     m = parts.shape[-1] // weights.size
-    change = _row(matmul(d_weights, _spread(weights.size, m)), parts) * parts
+    change = _row(matmul(d_weights, spread(weights.size, m)), parts) * parts
     change = change + _row(jnp.repeat(weights, m), parts) * d_parts
     return sum_of_products(weights, parts), sum(jnp.split(change, weights.size, axis=-1))
 
@@ -153,4 +153,4 @@ def _(primals, tangents):
 
 
 def _products(a, b):
-    return _row(matmul(a, _spread(a.size, b.shape[-1])), b) * jnp.concatenate([b] * a.size, axis=-1)
+    return _row(matmul(a, spread(a.size, b.shape[-1])), b) * jnp.concatenate([b] * a.size, axis=-1)

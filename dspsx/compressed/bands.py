@@ -1,7 +1,7 @@
 """BandSSP and BandTable: the light of a few bands, at the few wavelengths that dust needs to be known at."""
 
 import functools
-from typing import Any, NamedTuple, final
+from typing import Any, final
 
 import equinox as eqx
 import jax
@@ -12,13 +12,13 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
 from dspsx._model import Number, data, is_concrete
-from dspsx._numerics import matmul, sum_of_products
+from dspsx._numerics import matmul, spread, sum_of_products
 from dspsx.compressed.certificate import Certificate
 from dspsx.filters import FilterSet
 from dspsx.ssp import SSPLibrary
 
 #: Elements of a batch that are looked up together.
-_BLOCK = 512
+_BLOCK = 256
 
 
 class _Bands(SSPLibrary):
@@ -185,102 +185,148 @@ class BandTable(_Bands):
         return jax.lax.stop_gradient(self.wave)[segment]
 
     def integrate(self, weights, redshift=0.0):
+        # as one "metallicity" of met x age stars
+        lead, stars = weights.shape[:-2], weights.reshape(-1, self.basis.shape[1])
+        return self._light(jnp.ones(1, stars.dtype), stars, redshift).reshape(*lead, -1)
+
+    def integrate_separable(self, metallicity, mass, redshift=0.0):
+        lead = mass.shape[:-1]
+        return self._light(metallicity, mass.reshape(-1, mass.shape[-1]), redshift).reshape(*lead, -1)
+
+    def _light(self, metallicity, mass, redshift):
         self.check_range(redshift)
         redshift = jnp.asarray(redshift, self.wave.dtype)
         segment, step, x = self._place(redshift)
-        lead = weights.shape[:-2]
-        stars = weights.reshape(-1, self.basis.shape[1])
-        factors = looked_up(_Dense(), stars, segment, jax.lax.stop_gradient(self.basis))
-        corners = looked_up(_Corners(self.ranks, self.sizes), factors, step, jax.lax.stop_gradient(self.table))
         y = 1.0 - x
         hermite = jnp.stack([y * y * (1.0 + 2.0 * x), x * y * y, x * x * (1.0 + 2.0 * y), -x * x * y])
-        light = sum_of_products(hermite, corners).reshape(*lead, -1)
+        tables = jax.lax.stop_gradient((self.basis, self.table))
+        light = table_light((self.ranks, self.sizes), metallicity, mass, hermite, (segment, step), tables)
         return _or_nan(light, redshift, *self.certificate.redshift)
 
 
-class _Dense(NamedTuple):
-    """Linear map by the one matrix that stands at an index."""
-
-    def apply(self, x, matrix):
-        return matmul(x, matrix)
-
-    def transpose(self, g, matrix):
-        return jax.lax.dot_general(g, matrix, (((g.ndim - 1,), (1,)), ((), ())), precision=jax.lax.Precision.HIGHEST)
-
-
-class _Corners(NamedTuple):
-    """Linear map from the factors of all bands, one after the other, to the corners of a step: (..., 4 x node)."""
-
-    ranks: tuple[int, ...]
-    sizes: tuple[int, ...]
-
-    def _matrices(self, row):
-        ends = np.cumsum([4 * k * n for k, n in zip(self.ranks, self.sizes, strict=True)])[:-1]
-        return [x.reshape(k, -1) for x, k in zip(jnp.split(row, ends), self.ranks, strict=True)]
-
-    def apply(self, x, row):
-        parts = jnp.split(x, np.cumsum(self.ranks)[:-1], axis=-1)
-        corners = [matmul(part, m) for part, m in zip(parts, self._matrices(row), strict=True)]
-        quarters = zip(*(jnp.split(corner, 4, axis=-1) for corner in corners), strict=True)
-        return jnp.concatenate([x for quarter in quarters for x in quarter], axis=-1)
-
-    def transpose(self, g, row):
-        quarters = [jnp.split(quarter, np.cumsum(self.sizes)[:-1], axis=-1) for quarter in jnp.split(g, 4, axis=-1)]
-        corners = [jnp.concatenate(of_band, axis=-1) for of_band in zip(*quarters, strict=True)]
-        return jnp.concatenate(
-            [_Dense().transpose(corner, m) for corner, m in zip(corners, self._matrices(row), strict=True)], axis=-1
-        )
+# The contraction of a BandTable. Galaxies in a batch have each a place of their own in the tables; blocks of them are
+# contracted with everything between the first place in the block and the last, one after the other, and each takes its own:
+# matrix products, and few of them where the batch is in order of redshift. What is large stays within a block.
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def looked_up(kind: Any, x: Array, index: Array, table: Array) -> Array:
-    """x (row, inner), mapped linearly by what stands at `index` in a table.
+def table_light(layout: Any, metallicity: Array, mass: Array, hermite: Array, place: Any, tables: Any) -> Array:
+    """Light (row, node) of stars with masses (row, age) in each of the metallicities (met,).
 
-    In a batch each element has an index of its own. Blocks of elements are mapped by everything between their first index
-    and their last, one after the other, and each element takes its own: matrix products, and few of them where the batch is
-    in order of the index.
+    **Arguments:** `layout`, the table's ranks and sizes; `hermite`, the shares of the four corners of a step; `place`, segment
+    and step; `tables`, basis and table.
     """
-    return _look_up(kind, False)(x, index, table)
+    return _table_light(layout, metallicity, mass, hermite, place, tables)[0]
 
 
-looked_up.defvjp(
-    lambda kind, x, index, table: (_look_up(kind, False)(x, index, table), (index, table)),
-    lambda kind, saved, g: (_look_up(kind, True)(g, *saved), None, None),
-)
+def _table_light(layout, metallicity, mass, hermite, place, tables):
+    return _collapsed(_forward, layout)((metallicity, mass, hermite, *place), tables)
+
+
+def _table_light_forward(layout, metallicity, mass, hermite, place, tables):
+    light, corners = _table_light(layout, metallicity, mass, hermite, place, tables)
+    return light, (metallicity, mass, hermite, place, corners, tables)
+
+
+def _table_light_backward(layout, saved, g):
+    metallicity, mass, hermite, place, corners, tables = saved
+    args = (metallicity, mass, hermite, *place, corners, g)
+    return *_collapsed(_backward, layout)(args, tables), (None, None), (None, None)
+
+
+table_light.defvjp(_table_light_forward, _table_light_backward)
 
 
 @functools.cache
-def _look_up(kind: Any, transposed: bool):
-    linear = kind.transpose if transposed else kind.apply
-    at = functools.partial(jax.lax.dynamic_index_in_dim, axis=0, keepdims=False)
-    mapped = custom_vmap(lambda x, index, table: linear(x, at(table, index)))
+def _collapsed(function: Any, layout: Any):
+    """A function of arrays with one leading axis, as one of single elements whose vmaps, nested or not, become that axis."""
 
-    def block(x, index, table):
-        rows = x.reshape(-1, x.shape[-1])
-        index = jnp.repeat(index, len(rows) // len(index))
+    @custom_vmap
+    def many(args, tables):
+        size = len(args[0])
+        n = next((n for n in range(-(-size // _BLOCK), size // _BLOCK * 2) if size % n == 0), 1)
+        blocks = [x.reshape(n, -1, *x.shape[1:]) for x in args]
+        found = jax.lax.map(lambda block: function(layout, *block, *tables), blocks)
+        return jax.tree.map(lambda x: x.reshape(size, *x.shape[2:]), found)
 
-        def step(i, found):
-            return jnp.where((index == i)[:, None], linear(rows, at(table, i)), found)
-
-        like = jax.eval_shape(linear, rows, jax.ShapeDtypeStruct(table.shape[1:], table.dtype))
-        found = jax.lax.fori_loop(index.min(), index.max() + 1, step, jnp.zeros(like.shape, like.dtype))
-        return found.reshape(*x.shape[:-1], -1)
-
-    @mapped.def_vmap
-    def _(size, in_batched, x, index, table):
-        if in_batched[2]:
+    @many.def_vmap
+    def _(size, in_batched, args, tables):
+        if any(jax.tree.leaves(in_batched[1])):
             raise NotImplementedError(
                 "a BandTable is data, which a batch of galaxies shares: map over parameters only."
             )
-        if not in_batched[0]:
-            x = jnp.broadcast_to(x, (size, *x.shape))
-        if not in_batched[1]:
-            return linear(x, at(table, index)), True
-        n = next((n for n in range(-(-size // _BLOCK), size // _BLOCK * 2) if size % n == 0), 1)
-        if n == 1:
-            return block(x, index, table), True
-        blocks = (x.reshape(n, -1, *x.shape[1:]), index.reshape(n, -1))
-        found = jax.lax.map(lambda pair: block(*pair, table), blocks)
-        return found.reshape(size, *found.shape[2:]), True
+        args = [
+            (x if batched else jnp.broadcast_to(x, (size, *x.shape))).reshape(-1, *x.shape[batched + 1 :])
+            for x, batched in zip(args, in_batched[0], strict=True)
+        ]
+        found = jax.tree.map(lambda x: x.reshape(size, -1, *x.shape[1:]), many(args, tables))
+        return found, jax.tree.map(lambda _: True, found)
 
-    return mapped
+    def single(args, tables):
+        return jax.tree.map(lambda x: x[0], many([x[None] for x in args], tables))
+
+    return single
+
+
+def _forward(layout, metallicity, mass, hermite, segment, step, basis, table):
+    """Light (galaxy, row, node), and the values at the corners (galaxy, row, 4 x node) that the derivative needs."""
+    galaxies, rows, _ = mass.shape
+    stars = (metallicity[:, None, :, None] * mass[:, :, None, :]).reshape(galaxies * rows, -1)
+    each = lambda x: jnp.repeat(x, rows, axis=0)  # noqa: E731
+    factors = _by_index(each(segment), basis, lambda matrix: matmul(stars, matrix))
+    corners = _by_index(each(step), table, lambda row: _to_corners(factors, _of_bands(row, layout)))
+    shares = each(hermite)
+    light = sum(shares[:, i, None] * corner for i, corner in enumerate(jnp.split(corners, 4, axis=-1)))
+    return light.reshape(galaxies, rows, -1), corners.reshape(galaxies, rows, -1)
+
+
+def _backward(layout, metallicity, mass, hermite, segment, step, corners, g, basis, table):
+    """Derivatives with respect to metallicity, mass and hermite, of light whose derivative is g (galaxy, row, node)."""
+    ranks, sizes = layout
+    galaxies, rows, n_age = mass.shape
+    each = lambda x: jnp.repeat(x, rows, axis=0)  # noqa: E731
+    d_hermite = jnp.stack([(corner * g).sum((1, 2)) for corner in jnp.split(corners, 4, axis=-1)], axis=1)
+    g = g.reshape(galaxies * rows, -1)
+    shares = each(hermite)
+    d_corners = jnp.concatenate([shares[:, i, None] * g for i in range(4)], axis=-1)
+    d_factors = _by_index(each(step), table, lambda row: _from_corners(d_corners, _of_bands(row, layout), ranks, sizes))
+    d_stars = _by_index(each(segment), basis, lambda matrix: _matmul_transposed(d_factors, matrix))
+    n_met = metallicity.shape[1]
+    of_met, mass = each(metallicity), mass.reshape(galaxies * rows, n_age)
+    d_mass = sum(of_met[:, i, None] * part for i, part in enumerate(jnp.split(d_stars, n_met, axis=-1)))
+    d_met = matmul(d_stars * jnp.concatenate([mass] * n_met, axis=-1), spread(n_met, n_age).T)
+    return d_met.reshape(galaxies, rows, -1).sum(1), d_mass.reshape(galaxies, rows, -1), d_hermite
+
+
+def _by_index(index, table, function):
+    """For each row of `function(table[index])` what belongs to the row's own index."""
+
+    def step(i, found):
+        return jnp.where((index == i)[:, None], function(table[i]), found)
+
+    like = jax.eval_shape(function, table[0])
+    return jax.lax.fori_loop(index.min(), index.max() + 1, step, jnp.zeros(like.shape, like.dtype))
+
+
+def _of_bands(row, layout):
+    """The matrices (K, 4 x node) of all bands at a step."""
+    ends = np.cumsum([4 * k * n for k, n in zip(*layout, strict=True)])[:-1]
+    return [x.reshape(k, -1) for x, k in zip(jnp.split(row, ends), layout[0], strict=True)]
+
+
+def _to_corners(factors, matrices):
+    """From factors (row, K of all bands) to corners (row, 4 x node of all bands)."""
+    parts = jnp.split(factors, np.cumsum([len(m) for m in matrices])[:-1], axis=-1)
+    corners = [jnp.split(matmul(part, m), 4, axis=-1) for part, m in zip(parts, matrices, strict=True)]
+    return jnp.concatenate([x for quarter in zip(*corners, strict=True) for x in quarter], axis=-1)
+
+
+def _from_corners(corners, matrices, ranks, sizes):
+    """The transpose of `_to_corners`."""
+    quarters = [jnp.split(x, np.cumsum(sizes)[:-1], axis=-1) for x in jnp.split(corners, 4, axis=-1)]
+    of_bands = [jnp.concatenate(x, axis=-1) for x in zip(*quarters, strict=True)]
+    return jnp.concatenate([_matmul_transposed(x, m) for x, m in zip(of_bands, matrices, strict=True)], axis=-1)
+
+
+def _matmul_transposed(g, matrix):
+    return jax.lax.dot_general(g, matrix, (((1,), (1,)), ((), ())), precision=jax.lax.Precision.HIGHEST)

@@ -22,14 +22,15 @@ from dspsx.ssp import SSPGrid
 LYMAN_LIMIT = 911.76
 #: Examples: galaxies of the model's own box that the nodes are fitted to, and of each law of dust that dspsx has.
 _N_FIT, _N_TEST, _N_LAW = 300, 200, 60
-#: Width in ln(1 + z) of a segment of a table, in which all redshifts share their nodes.
-_SEGMENT = 0.05
-#: Steps of a segment that are tried.
+#: Width in ln(1 + z) of a segment of a table, in which all redshifts share their nodes: for so many bands, and for more.
+#: Narrow ones need fewer factors, and more memory in all.
+_SEGMENT, _FEW_BANDS, _WIDE_SEGMENT = 0.025, 12, 0.05
+#: Steps of a wide segment that are tried.
 _STEPS = (4, 8, 16, 32)
 MMAG = 1e3 * 2.5 / np.log(10.0)
 _MOST_FACTORS = 64
 #: Shares of the tolerance that nodes, rank and steps in redshift may use up.
-_SHARES = {"nodes": 0.5, "rank": 0.3, "steps": 0.25}
+_SHARES = {"nodes": 0.5, "rank": 0.45, "steps": 0.25}
 
 
 def compress(
@@ -256,9 +257,10 @@ def _one_redshift(full: Any, lo: float, hi: float, examples: _Examples, tol: flo
 
 def _table(full: Any, lo: float, hi: float, examples: _Examples, tol: float, bar: Any) -> Any:
     first, last = np.log1p(lo), np.log1p(hi)
-    n_segments = max(1, int(np.ceil((last - first) / _SEGMENT)))
     project = _projection(full)
     bands = full.filters.names
+    widest = _SEGMENT if len(bands) <= _FEW_BANDS else _WIDE_SEGMENT
+    n_segments = max(1, int(np.ceil((last - first) / widest)))
     starts = np.linspace(first, last, n_segments + 1)
 
     bar.tell("steps in redshift")
@@ -267,8 +269,9 @@ def _table(full: Any, lo: float, hi: float, examples: _Examples, tol: float, bar
     dusty = undimmed * examples.transmission[-n:]
     width = starts[1] - starts[0]
     tried = examples.rng.uniform(first, last - width, 12)
-    steps = _STEPS[-1]
-    for steps in _STEPS:
+    steps = 0
+    for of_wide in _STEPS:
+        steps = max(1, round(of_wide * widest / _WIDE_SEGMENT))
         error = 0.0
         for u in tried:
             (a, da), (b, db) = project(u), project(u + width / steps)

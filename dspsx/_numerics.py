@@ -2,6 +2,8 @@
 
 import functools
 import math
+import operator
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
@@ -111,6 +113,11 @@ def matmul(x, matrix):
     return jnp.matmul(x, jnp.asarray(matrix, x.dtype), precision=jax.lax.Precision.HIGHEST)
 
 
+def total(terms: Iterable[Array]) -> Array:
+    """Sum of arrays, term by term: the compiler makes one loop of it."""
+    return functools.reduce(operator.add, terms)
+
+
 # Two products that galaxies in a batch spend their time with. What plain broadcasting becomes in a derivative is a small sum
 # for each element, slow on a CPU; the transpose of a product with a constant matrix of zeros and ones is a matrix product.
 
@@ -128,7 +135,7 @@ def _row(x, like):
 @jax.custom_jvp
 def sum_of_products(weights: Float[Array, " part"], parts: Float[Array, "*shape part_n"]) -> Float[Array, "*shape n"]:
     """weights (part,) times parts (..., part x n), summed over the parts: (..., n)."""
-    return sum(weights[i] * part for i, part in enumerate(jnp.split(parts, weights.size, axis=-1)))
+    return total(weights[i] * part for i, part in enumerate(jnp.split(parts, weights.size, axis=-1)))
 
 
 @sum_of_products.defjvp
@@ -137,7 +144,7 @@ def _(primals, tangents):
     m = parts.shape[-1] // weights.size
     change = _row(matmul(d_weights, spread(weights.size, m)), parts) * parts
     change = change + _row(jnp.repeat(weights, m), parts) * d_parts
-    return sum_of_products(weights, parts), sum(jnp.split(change, weights.size, axis=-1))
+    return sum_of_products(weights, parts), total(jnp.split(change, weights.size, axis=-1))
 
 
 @jax.custom_jvp

@@ -12,7 +12,7 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
 from dspsx._model import Number, data, is_concrete
-from dspsx._numerics import matmul, spread, sum_of_products
+from dspsx._numerics import matmul, spread, sum_of_products, total
 from dspsx.compressed.certificate import Certificate
 from dspsx.filters import FilterSet
 from dspsx.ssp import SSPLibrary
@@ -276,7 +276,7 @@ def _forward(layout, metallicity, mass, hermite, segment, step, basis, table):
     factors = _by_index(each(segment), basis, lambda matrix: matmul(stars, matrix))
     corners = _by_index(each(step), table, lambda row: _to_corners(factors, _of_bands(row, layout)))
     shares = each(hermite)
-    light = sum(shares[:, i, None] * corner for i, corner in enumerate(jnp.split(corners, 4, axis=-1)))
+    light = total(shares[:, i, None] * corner for i, corner in enumerate(jnp.split(corners, 4, axis=-1)))
     return light.reshape(galaxies, rows, -1), corners.reshape(galaxies, rows, -1)
 
 
@@ -293,7 +293,7 @@ def _backward(layout, metallicity, mass, hermite, segment, step, corners, g, bas
     d_stars = _by_index(each(segment), basis, lambda matrix: _matmul_transposed(d_factors, matrix))
     n_met = metallicity.shape[1]
     of_met, mass = each(metallicity), mass.reshape(galaxies * rows, n_age)
-    d_mass = sum(of_met[:, i, None] * part for i, part in enumerate(jnp.split(d_stars, n_met, axis=-1)))
+    d_mass = total(of_met[:, i, None] * part for i, part in enumerate(jnp.split(d_stars, n_met, axis=-1)))
     d_met = matmul(d_stars * jnp.concatenate([mass] * n_met, axis=-1), spread(n_met, n_age).T)
     return d_met.reshape(galaxies, rows, -1).sum(1), d_mass.reshape(galaxies, rows, -1), d_hermite
 

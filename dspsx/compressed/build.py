@@ -28,7 +28,7 @@ _SEGMENT, _FEW_BANDS, _WIDE_SEGMENT = 0.025, 12, 0.05
 #: Steps of a wide segment that are tried.
 _STEPS = (4, 8, 16, 32)
 MMAG = 1e3 * 2.5 / np.log(10.0)
-_MOST_FACTORS = 64
+_MOST_FACTORS = 128
 #: Shares of the tolerance that nodes, rank and steps in redshift may use up.
 _SHARES = {"nodes": 0.5, "rank": 0.45, "steps": 0.25}
 

@@ -3,7 +3,9 @@
 import numpy as np
 
 #: A band needs more nodes than this only if its tolerance is out of reach.
-MOST_NODES = 60
+MOST_NODES = 120
+#: More nodes than this may be owed to rounding in the quick decomposition: the exact one is tried as well.
+_MANY_NODES = 25
 
 
 def leading(x: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -46,26 +48,36 @@ def fit(
     root = np.sqrt(np.maximum(weight, 1e-12 * weight.max()))
     known = transmission[:n_fit]
     examples = known * root / (known @ weight)[:, None]
-    _, power, vectors = leading(examples, most)
     test = transmission[n_fit:]
     seen = light[: len(test)]
     exact = [((seen * test) @ p, (seen @ p) * dimmest) for p in projections]
-    rank = int((power > 1e-12 * power[0]).sum())
-    worst = np.inf
-    for n in range(1, min(most, rank) + 1):
-        modes = vectors[:n].T / root[:, None]
-        nodes = interpolation_points(vectors[:n].T)
-        phi = np.linalg.solve(modes[nodes].T, modes.T).T
-        at_nodes = test[:, nodes]
-        worst = 0.0
-        for p, (light_left, least) in zip(projections, exact, strict=True):
-            lit = least > 0
-            found = (((seen[lit] * p) @ phi) * at_nodes[lit]).sum(1)
-            error = np.abs(found - light_left[lit]) / np.maximum(light_left[lit], least[lit])
-            worst = max(worst, error.max(initial=0.0))
-        if worst < tol:
-            return nodes, phi
-    raise ValueError(f"{worst * 1085.7:.2g} mmag with {min(most, rank)} nodes")
+
+    def chosen(power: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray | None, np.ndarray, float]:
+        worst = np.inf
+        for n in range(1, min(most, int((power > 1e-12 * power[0]).sum())) + 1):
+            modes = vectors[:n].T / root[:, None]
+            nodes = interpolation_points(vectors[:n].T)
+            phi = np.linalg.solve(modes[nodes].T, modes.T).T
+            at_nodes = test[:, nodes]
+            error = 0.0
+            for p, (light_left, least) in zip(projections, exact, strict=True):
+                lit = least > 0
+                found = (((seen[lit] * p) @ phi) * at_nodes[lit]).sum(1)
+                off = np.abs(found - light_left[lit]) / np.maximum(light_left[lit], least[lit])
+                error = max(error, off.max(initial=0.0))
+            worst = min(worst, error)
+            if error < tol:
+                return nodes, phi, error
+        return None, np.zeros(0), worst
+
+    nodes, phi, worst = chosen(*leading(examples, most)[1:])
+    if nodes is None or len(nodes) > _MANY_NODES:
+        again = chosen(*np.linalg.svd(examples, full_matrices=False)[1:])
+        if nodes is None or (again[0] is not None and len(again[0]) < len(nodes)):
+            nodes, phi, worst = again
+    if nodes is None:
+        raise ValueError(f"{worst * 1085.7:.2g} mmag with up to {most} nodes")
+    return nodes, phi
 
 
 def interpolation_points(modes: np.ndarray) -> np.ndarray:

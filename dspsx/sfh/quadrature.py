@@ -167,7 +167,7 @@ def _(primals, tangents):
             )
             cuts = np.cumsum([age.size for age in ages[which]])[:-1]
             rates += jnp.split(rate, cuts)
-            changes += jnp.split(change, cuts)
+            changes += jnp.split(jnp.zeros_like(rate) if change is None else change, cuts)
     return rates, changes
 
 

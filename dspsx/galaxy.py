@@ -158,7 +158,7 @@ class GalaxySEDModel(AbstractModel):
         filters: FilterSet | None = None,
         redshift: float | tuple[float, float] | None = None,
         tol: float = 1e-3,
-        depth: float | None = None,
+        depth: float | None = 50.0,
         n_galaxies: int = 1000,
         seed: int = 0,
         progress: bool | None = None,
@@ -172,8 +172,8 @@ class GalaxySEDModel(AbstractModel):
 
         **Arguments:** `filters`, the galaxy's own unless given; `redshift`, one number (the galaxy's own unless given) or a
         pair (lowest, highest) for a table with any redshift between them; `tol` in mag; `depth`, the dimming by dust in mag
-        beyond which errors count relative to the light at that depth (10 makes a table several times smaller and faster; by
-        default a band that is 50 mag fainter is still right to `tol`); `n_galaxies` of the certificate.
+        beyond which errors count relative to the light at that depth (None: never; 10 makes a table smaller and faster);
+        `n_galaxies` of the certificate.
 
         Raises ValueError if the tolerance cannot be met. Other dust of a kind that dspsx has may be put in afterwards; the
         certificate holds for the galaxy's own.

@@ -39,7 +39,7 @@ def compress(
     filters: FilterSet | None = None,
     redshift: float | tuple[float, float] | None = None,
     tol: float = 1e-3,
-    depth: float | None = None,
+    depth: float | None = 50.0,
     n_galaxies: int = 1000,
     seed: int = 0,
     progress: bool | None = None,

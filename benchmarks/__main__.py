@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     names = [name for name in cases.ROWS if not options.only or name in options.only]
     run = {
-        "command": "python -m benchmarks " + " ".join(sys.argv[1:] if argv is None else argv),
+        "command": "python -m benchmarks " + " ".join(map(os.path.basename, sys.argv[1:] if argv is None else argv)),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": commit(),
         "machine": timing.machine(),

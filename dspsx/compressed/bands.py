@@ -132,16 +132,16 @@ def _contract(flat, redshift, flux, slope):
 
 @functools.partial(_contract.defjvp, symbolic_zeros=True)
 def _(primals, tangents):
-    flat, _, flux, slope = primals
+    flat, redshift, flux, slope = primals
     d_flat, d_redshift, d_flux, _ = tangents
     terms = []
     if not isinstance(d_flat, SymbolicZero):
-        terms.append(matmul(d_flat, flux))
+        terms.append(_contract(d_flat, redshift, flux, slope))
     if not isinstance(d_flux, SymbolicZero):
         terms.append(matmul(flat, d_flux))
     if not isinstance(d_redshift, SymbolicZero):
         terms.append(matmul(flat, slope) * d_redshift)
-    light = matmul(flat, flux)
+    light = _contract(flat, redshift, flux, slope)
     return light, sum(terms) if terms else jnp.zeros_like(light)
 
 
@@ -262,8 +262,16 @@ def _collapsed(function: Any, layout: Any):
         found = jax.tree.map(lambda x: x.reshape(size, -1, *x.shape[1:]), many(args, tables))
         return found, jax.tree.map(lambda _: True, found)
 
+    @jax.custom_jvp
     def single(args, tables):
         return jax.tree.map(lambda x: x[0], many([x[None] for x in args], tables))
+
+    @single.defjvp
+    def _(primals, tangents):
+        raise TypeError(
+            "a galaxy compressed for a range of redshifts has first derivatives only, in reverse mode (grad, jacrev); for second "
+            "ones use the full galaxy, or one compressed at one redshift."
+        )
 
     return single
 

@@ -22,7 +22,7 @@ class StarFormationHistory(AbstractModel):
     Write one method, `sfr`. Masses are integrals of it by Gauss-Legendre quadrature in age, between the ages of the SSP
     grid; that is accurate to float32's rounding at every age, unlike differences of a cumulative mass.
 
-    Hooks refine the integrals where needed: `kinks` and `breaks`, the times at which the rate bends and jumps, `rate`, for
+    Hooks refine the integrals where needed: `breaks`, the times at which the rate has a kink or a step, `rate`, for
     histories that are defined relative to the time of observation, and `known_until`, for those that end.
     """
 
@@ -30,12 +30,8 @@ class StarFormationHistory(AbstractModel):
     def sfr(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """Star formation rate in Msun/yr at cosmic times t > 0 in Gyr."""
 
-    def kinks(self, t_obs: Scalar) -> Float[Array, " n_kinks"]:
-        """Hook: cosmic times in Gyr at which `sfr` is continuous but not smooth, in any order; none by default."""
-        return jnp.zeros(0, t_obs.dtype)
-
     def breaks(self, t_obs: Scalar) -> Float[Array, " n_breaks"]:
-        """Hook: cosmic times in Gyr at which `sfr` jumps, in any order; none by default."""
+        """Hook: cosmic times in Gyr between which `sfr` is smooth, in any order; none by default."""
         return jnp.zeros(0, t_obs.dtype)
 
     def rate(self, age: Float[Array, "*shape"], t_obs: Scalar) -> Float[Array, "*shape"]:
@@ -89,7 +85,7 @@ class StarFormationHistory(AbstractModel):
             raise ValueError(
                 f"{type(self).__name__}.sfr must return one rate for each time: shape {age.shape}; got {jnp.shape(rate)}."
             )
-        return rate
+        return rate if jnp.issubdtype(rate.dtype, jnp.inexact) else rate.astype(age.dtype)
 
     def _elements(self, t_obs):
         t_obs = self._scalar(t_obs)

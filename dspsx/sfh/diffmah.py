@@ -20,7 +20,7 @@ class MassAccretionHistory(AbstractModel):
     def log_mah(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """log10 of the halo mass in Msun at cosmic times t > 0 in Gyr."""
 
-    def kinks(self, t_obs: Scalar) -> Float[Array, " n_kinks"]:
+    def breaks(self, t_obs: Scalar) -> Float[Array, " n_breaks"]:
         """Hook: cosmic times in Gyr between which the history is smooth; none by default."""
         return jnp.zeros(0, t_obs.dtype)
 
@@ -53,7 +53,7 @@ class DiffmahHalo(MassAccretionHistory):
         rate = pow10(log_mass - 9.0) * slope / t
         return jnp.where(t > self.t_peak, 0.0, rate)
 
-    def kinks(self, t_obs):
+    def breaks(self, t_obs):
         return self.t_peak[None]
 
     def _growth(self, lgt):

@@ -53,11 +53,11 @@ class DiffstarSFH(StarFormationHistory):
         rate = self.fb * pow10(lg_sfr)
         return jnp.where(rate < SFR_MIN, SFR_MIN, rate)
 
-    def kinks(self, t_obs):
+    def breaks(self, t_obs):
         # the quenching function is made of two triweights; a fast one must not fall between the nodes of an age cell
         events = jnp.asarray([-6.0, -3.0, 0.0, 3.0, 6.0], t_obs.dtype)
         quench = pow10(self.lg_qt + self._quench_width() * events)
-        return jnp.concatenate([quench, self.mah.kinks(t_obs)])
+        return jnp.concatenate([quench, self.mah.breaks(t_obs)])
 
     def _quench_width(self):
         return pow10(self.qlglgdt) / 12.0

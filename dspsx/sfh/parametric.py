@@ -36,7 +36,7 @@ class DelayedTauSFH(StarFormationHistory):
         shape = x * jnp.exp(-x) / (tau * _delayed_integral(onset / tau))
         return pow10(self.lg_mass_formed - 9.0) * shape
 
-    def kinks(self, t_obs):
+    def breaks(self, t_obs):
         onset = t_obs - jnp.minimum(self.age, t_obs)
         return onset + self.tau * jnp.asarray([0.0, 1.0, 3.0, 7.0, 15.0], t_obs.dtype)
 

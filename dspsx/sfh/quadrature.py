@@ -3,7 +3,6 @@
 import functools
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,19 +33,13 @@ def merged_panels(sfh: Any, edges: Float[Array, " edge"], t_obs: Scalar) -> tupl
     The panels are cut at the increasing ages `edges`, at early times, at the history's own breaks, and at t_obs.
     """
     cuts = [jnp.minimum(edges, t_obs), t_obs * jnp.asarray(1.0 - _EARLY, edges.dtype)]
-    cuts.append(jnp.clip(_ages_of_breaks(sfh, t_obs), 0.0, t_obs))
+    cuts.append(jnp.clip(t_obs - sfh.breaks(t_obs), 0.0, t_obs))
     ends = jnp.sort(jnp.concatenate([jnp.zeros(1, edges.dtype), *cuts, t_obs[None]]))
     x, w = (jnp.asarray(q, edges.dtype)[None, :] for q in gauss_legendre(_ORDER_MERGED))
     start, width = ends[:-1], jnp.diff(ends)
     age = start[:, None] + width[:, None] * x
     mass = sfh.checked_rate(age.ravel(), t_obs).reshape(age.shape) * (width[:, None] * w) * YEARS_PER_GYR
     return age, mass, start
-
-
-def _ages_of_breaks(sfh: Any, t_obs: Scalar) -> Float[Array, " break"]:
-    """Ages at which the history is not smooth. Where it is continuous, both sides' shares of a derivative with respect to
-    the place of a kink cancel: not followed."""
-    return jnp.concatenate([jax.lax.stop_gradient(t_obs - sfh.kinks(t_obs)), t_obs - sfh.breaks(t_obs)])
 
 
 def hat_age_weights(sfh: Any, lg_age: Float[Array, " age"], t_obs: Scalar) -> Float[Array, " age"]:
@@ -57,7 +50,7 @@ def hat_age_weights(sfh: Any, lg_age: Float[Array, " age"], t_obs: Scalar) -> Fl
     rather than one sorted list of panels for each galaxy. Sums are matrix products with constant matrices: the compiler
     fuses all else into loops over long rows, and repeats in every use what it fuses.
     """
-    breaks = _ages_of_breaks(sfh, t_obs)
+    breaks = sfh.breaks(t_obs)
     if breaks.size > _FEW_BREAKS:
         return _merged_age_weights(sfh, lg_age, t_obs)
     n, dtype = lg_age.size, lg_age.dtype
@@ -65,7 +58,8 @@ def hat_age_weights(sfh: Any, lg_age: Float[Array, " age"], t_obs: Scalar) -> Fl
     low = jnp.concatenate([jnp.zeros(1, dtype), ages])  # cell i begins at low[i] and ends at low[i + 1]
 
     # panels: the cells before the window, and the window's
-    first = jnp.maximum((ages < t_obs).sum(dtype=np.int32) - np.int32(len(_WINDOW) - 1), np.int32(0))
+    reached = (ages < t_obs).sum(dtype=np.int32)
+    first = jnp.maximum(reached - np.int32(len(_WINDOW) - 1), np.int32(0))
     place = first + np.arange(len(_WINDOW), dtype=np.int32)
     begins = jnp.where(place <= n, jnp.minimum(low[jnp.minimum(place, np.int32(n))], t_obs), t_obs)
     earliest = jnp.append(t_obs - begins[1:], 0.0)
@@ -78,13 +72,15 @@ def hat_age_weights(sfh: Any, lg_age: Float[Array, " age"], t_obs: Scalar) -> Fl
     start = jax.lax.stop_gradient(start)
     end = jnp.append(start[1:], t_obs)
     cell = np.clip(np.arange(n, dtype=np.int32), 1, n - 1)
-    window_cell = jnp.clip(jnp.concatenate([jnp.full(m, place[i], np.int32) for i, m in enumerate(_WINDOW)]), 1, n - 1)
+    # panels beyond t_obs have no width, but the end of the last one moves with t_obs: they count as of the cell of t_obs
+    place = jnp.clip(jnp.minimum(place, reached), 1, n - 1)
+    window_cell = jnp.concatenate([jnp.full(m, place[i], np.int32) for i, m in enumerate(_WINDOW)])
     lg_lo, lg_hi = lg_age[cell - 1], lg_age[cell]
     lg_lo_window, lg_hi_window = lg_age[window_cell - 1], lg_age[window_cell]
     pieces, panel = None, jnp.zeros(0, np.int32)
     if breaks.size:
         # a panel with a break in it is left out, and done in pieces between the breaks
-        at = sort_few(jnp.clip(breaks, 0.0, t_obs))
+        at = sort_few(jnp.clip(t_obs - breaks, 0.0, t_obs))
         panel = jnp.searchsorted(start[1:], at, side="right", method="scan_unrolled").astype(np.int32)
         broken_cell = jnp.where(panel < n, panel, window_cell[jnp.maximum(panel - n, 0)])
         broken_cell = jnp.clip(broken_cell, 1, n - 1)
@@ -121,7 +117,9 @@ def hat_age_weights(sfh: Any, lg_age: Float[Array, " age"], t_obs: Scalar) -> Fl
     parts = [nodes(low[:-1], ages - low[:-1], _ORDER_CELL), nodes(start[n:], end[n:] - start[n:], _ORDER_WINDOW)]
     if pieces is not None:
         parts.append(nodes(*pieces[3:], _ORDER_PIECE))
-    rates = _rates(sfh, [age for age, _ in parts], t_obs)
+    # shared nodes in one call: in the transpose of each call there is a sum for every parameter
+    shared = sfh.checked_rate(jnp.concatenate([age for age, _ in parts[:2]]), t_obs)
+    rates = [*jnp.split(shared, [parts[0][0].size]), *(sfh.checked_rate(age, t_obs) for age, _ in parts[2:])]
 
     age, weight = parts[0]
     older = (weight * fractions(age, lg_lo, lg_hi))[:, None]
@@ -134,41 +132,13 @@ def hat_age_weights(sfh: Any, lg_age: Float[Array, " age"], t_obs: Scalar) -> Fl
     age, weight = parts[1]
     panels = np.tile(np.arange(n, n + sum(_WINDOW), dtype=np.int32), _ORDER_WINDOW)
     masses = totals(unbroken(rates[1], panels) * weight, fractions(age, lg_lo_window, lg_hi_window), _WINDOW)
-    cells = [jnp.clip(place, 1, n - 1)]
+    cells = [place]
     if pieces is not None:
         age, weight = parts[2]
         masses += totals(rates[2] * weight, fractions(age, *pieces[1:3]), (1,) * breaks.size)
         cells.append(pieces[0])
     where = jnp.concatenate([x for cell in cells for x in (cell - 1, cell)])
     return matmul(of_cells, hats) + _placed(n, jnp.concatenate(masses), where)
-
-
-@eqx.filter_custom_jvp
-def _rates(sfh, ages, t_obs):
-    """The history's rates at several lists of ages."""
-    return [sfh.checked_rate(age, t_obs) for age in ages]
-
-
-@_rates.def_jvp
-def _(primals, tangents):
-    # two lists at most: for each there is a sum for every parameter in the transpose
-    (sfh, ages, t_obs), (d_sfh, d_ages, d_t_obs) = primals, tangents
-    rates, changes = [], []
-    for which in (slice(0, 2), slice(2, 3)):
-        if ages[which]:
-            together, d_together = jnp.concatenate(ages[which]), None
-            if any(d is not None for d in d_ages[which]):
-                pairs = zip(d_ages[which], ages[which], strict=True)
-                d_together = jnp.concatenate([jnp.zeros_like(age) if d is None else d for d, age in pairs])
-            rate, change = eqx.filter_jvp(
-                lambda sfh, age, t_obs: sfh.checked_rate(age, t_obs),
-                (sfh, together, t_obs),
-                (d_sfh, d_together, d_t_obs),
-            )
-            cuts = np.cumsum([age.size for age in ages[which]])[:-1]
-            rates += jnp.split(rate, cuts)
-            changes += jnp.split(jnp.zeros_like(rate) if change is None else change, cuts)
-    return rates, changes
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))

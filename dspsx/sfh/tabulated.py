@@ -17,7 +17,7 @@ from dspsx.sfh.quadrature import hat_age_weights
 class TabulatedSFH(StarFormationHistory):
     r"""Star formation rate tabulated at cosmic times, linear in between, rising from zero at t = 0 to the first entry.
 
-    By default the table is integrated exactly against the hat functions of the SSP ages (every entry is a kink of the
+    By default the table is integrated exactly against the hat functions of the SSP ages (every entry is a break of the
     quadrature). After the last entry the rate keeps its last value, and `GalaxySEDModel` warns when it is observed later.
 
     `scheme="dsps"` gives the weights of DSPS 0.4.8: the cumulative mass, interpolated linearly in (log t, log M), is
@@ -62,7 +62,7 @@ class TabulatedSFH(StarFormationHistory):
         times, rates = jnp.concatenate([zero, self.t_table]), jnp.concatenate([zero, self.sfr_table])
         return jnp.interp(t, times, rates)
 
-    def kinks(self, t_obs):
+    def breaks(self, t_obs):
         return self.t_table
 
     def known_until(self):

@@ -38,7 +38,7 @@ BUILD = {
 #: Classes without parameters of their own that hold data; tested in their own files.
 DATA_CLASSES = {"SSPGrid", "FilterSet", "LowRankSSP", "BandSSP", "BandTable", "Certificate"}
 #: Methods of a base class that a final class may replace; everything else that is implemented stays as it is.
-HOOKS = {"kinks", "breaks", "rate", "known_until", "age_weights", "brief", "transmission", "screens", "sfr"}
+HOOKS = {"breaks", "rate", "known_until", "age_weights", "brief", "transmission", "screens", "sfr"}
 HOOKS |= {"check_use", "integrate_separable"}
 
 each = pytest.mark.parametrize("name", BUILD)

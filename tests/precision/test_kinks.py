@@ -40,7 +40,7 @@ class Tent(dspsx.StarFormationHistory):
         rise, fall = (t - self.start) / (self.top - self.start), (self.stop - t) / (self.stop - self.top)
         return jnp.maximum(jnp.minimum(rise, fall), 0.0)
 
-    def kinks(self, t_obs):
+    def breaks(self, t_obs):
         return jnp.stack([self.start, self.top, self.stop])
 
 
@@ -93,3 +93,29 @@ def test_products_and_their_derivatives(x64):
     on_arrays = lambda f: lambda *xs: f(*map(jnp.asarray, xs))  # noqa: E731
     check_grads(on_arrays(outer), (a, b), order=2, modes=("fwd", "rev"))
     check_grads(on_arrays(sum_of_products), (a, parts), order=2, modes=("fwd", "rev"))
+
+
+@pytest.mark.parametrize("kind", ["delayed tau", "diffstar"])
+def test_second_derivatives_where_a_history_bends(kind, x64):
+    def f(x):
+        if kind == "delayed tau":
+            sfh = dspsx.DelayedTauSFH(lg_mass_formed=10.0, age=x, tau=1.0)
+        else:
+            sfh = dspsx.DiffstarSFH(mah=dspsx.DiffmahHalo(t_peak=x))
+        return jnp.log(moments(sfh)[0] * 20.0 - moments(sfh)[1])
+
+    x, step = jnp.asarray(6.0), 1e-3
+    slopes = [jax.grad(f)(x + step), jax.grad(f)(x - step)]
+    np.testing.assert_allclose(jax.hessian(f)(x), (slopes[0] - slopes[1]) / (2 * step), rtol=1e-4)
+
+
+def test_a_history_may_close_over_a_differentiated_value(x64):
+    def f(x):
+        class Closed(dspsx.StarFormationHistory):
+            def sfr(self, t):
+                return x * jnp.exp(-t / x)
+
+        return moments(Closed())[0]
+
+    x = jnp.asarray(2.0)
+    np.testing.assert_allclose(jax.grad(f)(x), (f(x + 1e-5) - f(x - 1e-5)) / 2e-5, rtol=1e-6)

@@ -179,14 +179,17 @@ def _jacobian(model: Any, questions: dict[str, Any], chosen: tuple[bool, ...]) -
 
 @functools.lru_cache(maxsize=64)
 def _program(task: Callable, treedef: Any, roles: tuple[str, ...], static: tuple[Any, ...], chosen: tuple[bool, ...]):
-    """The jitted program of a task, one for all batches of a structure. Lists of leaves are cheaper to dispatch than models."""
+    """The jitted program of a task, one for all batches of a structure, and a dict for what `_plan` finds out of it.
+
+    Lists of leaves are cheaper to dispatch than models.
+    """
 
     def one(batched, common):
         source = {"batched": iter(batched), "common": iter(common), "static": iter(static)}
         model, questions = jax.tree.unflatten(treedef, [next(source[role]) for role in roles])
         return task(model, questions, chosen)
 
-    return jax.jit(jax.vmap(one, in_axes=(0, None)))
+    return jax.jit(jax.vmap(one, in_axes=(0, None))), {}
 
 
 def _evaluate(caller, task, batch, questions, where, batch_size, output, progress, shared) -> Any:
@@ -203,10 +206,9 @@ def _evaluate(caller, task, batch, questions, where, batch_size, output, progres
     batched = [np.asarray(x) for x in of("batched")]  # views, on a CPU: to slice JAX arrays costs ten times as much
     common = jax.device_put(of("common"))
     chosen = () if task is _answers else _chosen(caller, batch, where)
-    program = _program(task, treedef, roles, tuple(of("static")), chosen)
-    size = _automatic(program, batched, common) if batch_size == "auto" else int(batch_size)
+    program, plans = _program(task, treedef, roles, tuple(of("static")), chosen)
+    size, shapes = _plan(program, plans, batched, common, batch_size)
     order = _order(batch)
-    shapes = program.trace(_chunk(batched, slice(0, size), size), common).out_info
     empty = lambda n: [np.empty((n, *x.shape[1:]), x.dtype) for x in jax.tree.leaves(shapes)]  # noqa: E731
 
     with _bar(caller, n, progress) as tell:
@@ -268,15 +270,24 @@ def _order(batch: Any) -> np.ndarray | None:
     return np.argsort(np.asarray(redshift), kind="stable")
 
 
-def _automatic(program: Any, batched: list, common: list) -> int:
-    """The number of galaxies in a chunk (see `predict`), read off the traced program: it is compiled once, afterwards."""
+def _plan(program: Any, plans: dict, batched: list, common: list, batch_size: int | str) -> tuple[int, Any]:
+    """The number of galaxies in a chunk (see `predict`), and the shapes of what the program gives for a chunk.
+
+    Read off the traced program, which is compiled once, afterwards; and kept, since it takes as long as a thousand galaxies.
+    """
     size, budget = _limits(next(iter(jnp.zeros(()).devices())))
     while size > 16 and size // 4 >= len(batched[0]):
         size //= 4
-    largest = _largest(program.trace(_chunk(batched, slice(0, size), size), common).jaxpr, size)
-    while size > _LEAST and largest > budget:
-        size, largest = size // 2, largest // 2
-    return size
+    size = size if batch_size == "auto" else int(batch_size)
+    trace = lambda size: program.trace(_chunk(batched, slice(0, size), size), common)  # noqa: E731
+    key = (batch_size, size, budget, *((x.shape[1:], x.dtype) for x in batched), *((x.shape, x.dtype) for x in common))
+    if key not in plans:
+        if batch_size == "auto":
+            largest = _largest(trace(size).jaxpr, size)
+            while size > _LEAST and largest > budget:
+                size, largest = size // 2, largest // 2
+        plans[key] = size, trace(size).out_info
+    return plans[key]
 
 
 def _limits(device: Any) -> tuple[int, int]:

@@ -291,7 +291,8 @@ def test_the_order_of_evaluation_does_not_show(stream, buffer, monkeypatch, tmp_
             out = file["value"][()]
     np.testing.assert_allclose(out, expected, rtol=1e-6)
     if buffer > 1:
-        np.testing.assert_array_equal(np.concatenate(seen[1:]), shuffled)
+        rows = [x for x in seen if isinstance(x, np.ndarray)]  # not the slices that the program was traced with
+        np.testing.assert_array_equal(np.concatenate(rows), shuffled)
 
 
 def test_streamed_results_are_those_in_memory(tmp_path, monkeypatch):

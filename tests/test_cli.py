@@ -18,7 +18,13 @@ def test_demo_prints_and_draws(tmp_path):
     command = [sys.executable, "-W", "error", "-m", "dspsx.cli", "demo", "--galaxies", "300", "--out", str(figure)]
     run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300, check=False)
     assert run.returncode == 0, run.stderr
-    for text in ("sfh.mah.logm0", "d mag / d parameter", "microseconds a galaxy", "FRB 20180924B", "10.60 (+0.02 -0.03)"):
+    for text in (
+        "sfh.mah.logm0",
+        "d mag / d parameter",
+        "microseconds a galaxy",
+        "FRB 20180924B",
+        "10.60 (+0.02 -0.03)",
+    ):
         assert text in run.stdout, text
     assert figure.read_bytes().startswith(b"\x89PNG") and figure.stat().st_size > 50_000
     # the best fit is a good one, and near the published mass

@@ -169,6 +169,36 @@ def test_a_batch_in_any_order_is_its_galaxies_one_by_one(ranged):
                 np.testing.assert_allclose(gradient[key][i], x, rtol=1e-4, atol=1e-5, err_msg=f"{name}, {key}")
 
 
+@pytest.mark.parametrize("n", [0, 1, 257, 263])
+def test_batches_of_any_size(ranged, n):
+    ssp = ranged.ssp
+    z = jnp.asarray(np.random.default_rng(n).uniform(LO, HI, n), jnp.float32)
+    mass = jnp.ones((1, ssp.lg_age.size), jnp.float32)
+    metallicity = jnp.full(ssp.lgmet.size, 1.0 / ssp.lgmet.size, jnp.float32)
+    light = jax.vmap(lambda z: ssp.integrate_separable(metallicity, mass, z)[0])(z)
+    slope = jax.vmap(jax.grad(lambda z: ssp.integrate_separable(metallicity, mass, z).sum()))(z)
+    assert slope.shape == (n,) and np.isfinite(slope).all()
+    assert light.shape == (n, sum(ssp.sizes)) and np.isfinite(light).all()
+    for i in range(0, n, 40):
+        np.testing.assert_allclose(light[i], ssp.integrate_separable(metallicity, mass, z[i])[0], rtol=1e-5)
+
+
+def test_second_derivatives(fixed, ranged, x64):
+    def light(x, galaxy):
+        changed = eqx.tree_at(lambda g: (g.dust.av, g.metallicity.lgmet, g.redshift), galaxy, tuple(x))
+        return changed.magnitudes().sum()
+
+    fixed = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64) if eqx.is_inexact_array(x) else x, fixed)
+    x = jnp.asarray([0.7, -2.1, float(fixed.redshift)])
+    hessian = jax.hessian(light)(x, fixed)
+    np.testing.assert_allclose(hessian, hessian.T, rtol=1e-6, atol=1e-9)
+    step = jnp.asarray([1e-4, 0.0, 0.0])
+    slopes = [jax.grad(light)(x + sign * step, fixed) for sign in (1, -1)]
+    np.testing.assert_allclose(hessian[0, :2], ((slopes[0] - slopes[1]) / 2e-4)[:2], rtol=1e-5)
+    with pytest.raises(TypeError, match="first derivatives only"):
+        jax.hessian(light)(jnp.asarray(x, jnp.float32), ranged)
+
+
 def test_lines_of_the_full_galaxy_follow_the_formula():
     bright = testing.fake_galaxy(dust=Kinked(), lines=Lines(strength=200.0))
     dark = dspsx.replace(bright, lambda g: g.lines.strength, 0.0)

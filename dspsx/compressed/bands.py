@@ -244,10 +244,18 @@ def _collapsed(function: Any, layout: Any):
     @custom_vmap
     def many(args, tables):
         size = len(args[0])
-        n = next((n for n in range(-(-size // _BLOCK), size // _BLOCK * 2) if size % n == 0), 1)
-        blocks = [x.reshape(n, -1, *x.shape[1:]) for x in args]
+        if size == 0:
+            found = jax.eval_shape(
+                lambda: function(layout, *(jnp.zeros((1, *x.shape[1:]), x.dtype) for x in args), *tables)
+            )
+            return jax.tree.map(lambda x: jnp.zeros((0, *x.shape[1:]), x.dtype), found)
+        # blocks of one size: the last rows again fill up the last one
+        n = -(-size // _BLOCK)
+        fill = n * -(-size // n) - size
+        filled = [jnp.concatenate([x, x[size - fill :]]) if fill else x for x in args]
+        blocks = [x.reshape(n, -1, *x.shape[1:]) for x in filled]
         found = jax.lax.map(lambda block: function(layout, *block, *tables), blocks)
-        return jax.tree.map(lambda x: x.reshape(size, *x.shape[2:]), found)
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:size], found)
 
     @many.def_vmap
     def _(size, in_batched, args, tables):
@@ -255,11 +263,12 @@ def _collapsed(function: Any, layout: Any):
             raise NotImplementedError(
                 "a BandTable is data, which a batch of galaxies shares: map over parameters only."
             )
+        inner = args[0].shape[in_batched[0][0]]
         args = [
-            (x if batched else jnp.broadcast_to(x, (size, *x.shape))).reshape(-1, *x.shape[batched + 1 :])
+            (x if batched else jnp.broadcast_to(x, (size, *x.shape))).reshape(size * inner, *x.shape[batched + 1 :])
             for x, batched in zip(args, in_batched[0], strict=True)
         ]
-        found = jax.tree.map(lambda x: x.reshape(size, -1, *x.shape[1:]), many(args, tables))
+        found = jax.tree.map(lambda x: x.reshape(size, inner, *x.shape[1:]), many(args, tables))
         return found, jax.tree.map(lambda _: True, found)
 
     @jax.custom_jvp

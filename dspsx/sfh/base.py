@@ -35,7 +35,10 @@ class StarFormationHistory(AbstractModel):
         return jnp.zeros(0, t_obs.dtype)
 
     def rate(self, age: Float[Array, "*shape"], t_obs: Scalar) -> Float[Array, "*shape"]:
-        """Hook: star formation rate in Msun/yr at a lookback time `age` before t_obs; sfr(t_obs - age) by default."""
+        """Hook: star formation rate in Msun/yr at a lookback time `age` before t_obs; sfr(t_obs - age) by default.
+
+        Galaxies in a batch share the ages at which they are asked: some lie beyond t_obs, where the rate does not count but
+        must be finite, and have finite derivatives."""
         return self.sfr(jnp.maximum(t_obs - age, T_FIRST))
 
     def known_until(self) -> float | Scalar:

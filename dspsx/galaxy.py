@@ -198,9 +198,10 @@ class GalaxySEDModel(AbstractModel):
         bands = self.ssp.band_average(self.filters, light, redshift)
         if self.lines is None:
             return bands
-        wave, luminosity = self.lines.luminosities(self.ssp, self.weights())
-        share, transmission = self.dust.checked_screens(wave, self.ssp.lg_age)
-        luminosity = ((share @ luminosity) * transmission).sum(0)
+        share, _ = self.dust.checked_screens(self.ssp.sampling(redshift), self.ssp.lg_age)
+        wave, luminosity = self.lines.luminosities(self.ssp, self.weights()[None] * share[:, None, :])
+        _, transmission = self.dust.checked_screens(wave, self.ssp.lg_age)
+        luminosity = (luminosity * transmission).sum(0)
         if igm:
             luminosity = luminosity * self._igm(wave)
         return bands + self.filters.line_average(wave, luminosity, redshift)

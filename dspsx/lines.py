@@ -17,7 +17,7 @@ class EmissionLines(AbstractModel):
 
     @abc.abstractmethod
     def luminosities(
-        self, ssp: SSPLibrary, weights: Float[Array, "met age"]
-    ) -> tuple[Float[Array, " line"], Float[Array, "age line"]]:
-        """Rest-frame wavelengths in Angstrom (vacuum), and luminosities in Lsun of the gas around stars of each age,
-        before dust, for `weights` in Msun formed."""
+        self, ssp: SSPLibrary, weights: Float[Array, "screen met age"]
+    ) -> tuple[Float[Array, " line"], Float[Array, "screen line"]]:
+        """Rest-frame wavelengths in Angstrom (vacuum), and luminosities in Lsun before dust, of the gas around the stars behind
+        each screen of dust, whose `weights` are in Msun formed."""

@@ -49,7 +49,7 @@ class Lines(dspsx.EmissionLines):
 
     def luminosities(self, ssp, weights):
         wave = jnp.asarray([EDGES[0] * 1.05 / 1.3, 5500.0 / 1.3, EDGES[1] * 0.97 / 1.3, 3e4], weights.dtype)
-        young = weights.sum(0) * jnp.where(ssp.lg_age < -2.0, 1.0, 0.01)
+        young = weights.sum(1) @ jnp.where(ssp.lg_age < -2.0, 1.0, 0.01)
         return wave, young[:, None] * (self.strength * jnp.asarray([[1.0, 0.5, 2.0, 3.0]], weights.dtype))
 
 
@@ -202,7 +202,7 @@ def test_second_derivatives(fixed, ranged, x64):
 def test_lines_of_the_full_galaxy_follow_the_formula():
     bright = testing.fake_galaxy(dust=Kinked(), lines=Lines(strength=200.0))
     dark = dspsx.replace(bright, lambda g: g.lines.strength, 0.0)
-    wave, luminosity = (np.asarray(x, float) for x in bright.lines.luminosities(bright.ssp, bright.weights()))
+    wave, luminosity = (np.asarray(x, float) for x in bright.lines.luminosities(bright.ssp, bright.weights()[None]))
     luminosity = luminosity.sum(0) * 10 ** (-0.4 * np.asarray(bright.dust.attenuation(jnp.asarray(wave, jnp.float32))))
     stars = eqx.filter_jit(lambda g: g.filters.band_average(g.ssp.wave, g.rest_sed(), g.redshift))(bright)
     for (w, t), flux, without, star in zip(bright.filters.curves(), bright.fluxes(), dark.fluxes(), stars, strict=True):

@@ -1,4 +1,4 @@
-"""The weights as DSPS 0.4.8 defines them, kept for parity: `scheme="dsps"` of TabulatedSFH and LognormalMDF.
+"""The weights as DSPS 0.4.8 defines them, kept for parity: `scheme="dsps"` of TabulatedSFH, LognormalMDF and others.
 
 Hearin et al. 2023, MNRAS 521, 1741. Use them in float64, as DSPS does: the age weights are differences of a cumulative
 mass, which float32 cannot hold for young stars.
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dspsx._model import Scalar
-from dspsx._numerics import pow10, triweight_cdf
+from dspsx._numerics import pow10, triweight_cdf, triweight_density
 
 _T_BIRTH_MIN = 0.001  # Gyr
 _SFR_MIN = 1e-14  # Msun/yr
@@ -48,3 +48,9 @@ def lognormal_weights(grid: Float[Array, " met"], mean: Scalar, scatter: Scalar)
     single = jax.nn.one_hot(jnp.searchsorted(edges, mean, side="right") - 1, grid.size, dtype=grid.dtype)
     weights = jnp.where(scatter > 0, cdf[:-1] - cdf[1:], single)
     return weights / weights.sum()
+
+
+def burst_weights(lg_age: Float[Array, " age"], lgyr_peak: Scalar, scatter: Scalar) -> Float[Array, " age"]:
+    """Triweight kernel in log10(age / yr) at the ages of the grid, normalised; nothing where it reaches none of them."""
+    density = triweight_density((lg_age + 9.0 - lgyr_peak) / scatter)
+    return density / jnp.where(density.sum() > 0, density.sum(), 1.0)

@@ -70,6 +70,8 @@ def param(
     """
     info = Parameter(bounds, unit, doc, free, ndim)
     kwargs = {} if default is dataclasses.MISSING else {"default": default}
+    if isinstance(default, np.ndarray):
+        kwargs = {"default_factory": lambda: default}
     return eqx.field(converter=_as_float, metadata={_KEY: info}, **kwargs)
 
 

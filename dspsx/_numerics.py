@@ -4,6 +4,7 @@ import functools
 import math
 import operator
 from collections.abc import Iterable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -106,6 +107,45 @@ def triweight_moment(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     r""":math:`\int_{-3}^{z} x\,p(x)\,dx = -\frac{105}{256} (1 - z^2/9)^4`, the first moment that goes with the CDF."""
     y = jnp.clip(z, -3.0, 3.0) / 3.0
     return -(105.0 / 256.0) * (1.0 - y * y) ** 4
+
+
+def triweight_density(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    r"""Triweight kernel of unit variance, :math:`\frac{35}{96} (1 - z^2/9)^3` on :math:`|z| \le 3`."""
+    y = jnp.clip(z, -3.0, 3.0) / 3.0
+    return (35.0 / 96.0) * (1.0 - y * y) ** 3
+
+
+#: Scatter below this, in dex, is smoothed to it: the gradient of a delta function stays accurate in float32.
+_SOFTENING = 1e-4
+
+
+def triweight_hat_weights(grid: Float[Array, " n"], mean: Any, scatter: Any) -> Float[Array, " n"]:
+    """Integrals of a triweight kernel against the hat functions of an increasing grid; they sum to one."""
+    return _hat_weights(triweight_cdf, triweight_moment, grid, mean, scatter)
+
+
+def gaussian_hat_weights(grid: Float[Array, " n"], mean: Any, scatter: Any) -> Float[Array, " n"]:
+    """Integrals of a Gaussian against the hat functions of an increasing grid; they sum to one."""
+    return _hat_weights(
+        lambda z: 0.5 * (1.0 + jax.lax.erf(z * math.sqrt(0.5))),
+        lambda z: -jnp.exp(-0.5 * jnp.minimum(z * z, 150.0)) / math.sqrt(2.0 * math.pi),
+        grid,
+        mean,
+        scatter,
+    )
+
+
+def _hat_weights(cdf_of, moment_of, grid, mean, scatter):
+    """In a cell [a, b] of width d with P = int p and M = int (x - a) p dx the left point gets P - M/d, the right M/d."""
+    scatter = jnp.sqrt(scatter**2 + _SOFTENING**2)
+    z = (grid - mean) / scatter
+    cdf, moment = cdf_of(z), moment_of(z)
+    inside = jnp.maximum(jnp.diff(cdf), 0.0)  # rounding only, here and below
+    width = jnp.diff(grid)
+    right = (scatter * jnp.diff(moment) + (mean - grid[:-1]) * inside) / width
+    right = jnp.clip(right, 0.0, inside)
+    weights = jnp.zeros_like(grid).at[1:].add(right).at[:-1].add(inside - right)
+    return weights.at[0].add(cdf[0]).at[-1].add(1.0 - cdf[-1])
 
 
 def matmul(x, matrix):

@@ -15,6 +15,7 @@ from dspsx.dust.attenuation import DustModel, NoDust
 from dspsx.filters import FilterSet
 from dspsx.igm import IGM
 from dspsx.lines import EmissionLines
+from dspsx.mass_loss import ImfMassLoss, MassLoss
 from dspsx.metallicity import LognormalMDF, MetallicityModel
 from dspsx.sfh.base import StarFormationHistory
 from dspsx.sfh.diffstar import DiffstarSFH
@@ -45,6 +46,7 @@ class GalaxySEDModel(AbstractModel):
     dust: DustModel = eqx.field(default_factory=NoDust, kw_only=True)
     lines: EmissionLines | None = eqx.field(default=None, kw_only=True)
     igm: IGM | None = eqx.field(default=None, kw_only=True)
+    mass_loss: MassLoss = eqx.field(default_factory=ImfMassLoss, kw_only=True)
     filters: FilterSet = eqx.field(default_factory=_lsst, kw_only=True)
     cosmology: Cosmology = eqx.field(default_factory=Cosmology, kw_only=True)
     redshift: Scalar = param(0.1, bounds=(0.0, 20.0), doc="redshift", free=False)
@@ -57,6 +59,7 @@ class GalaxySEDModel(AbstractModel):
             "dust": DustModel,
             "lines": EmissionLines,
             "igm": IGM,
+            "mass_loss": MassLoss,
             "filters": FilterSet,
             "cosmology": Cosmology,
         }
@@ -133,6 +136,13 @@ class GalaxySEDModel(AbstractModel):
     def mass_formed(self) -> Scalar:
         """Mass of all stars ever formed, in Msun; what survives is less."""
         return self.sfh.age_weights(self.ssp.lg_age, self.t_obs).sum()
+
+    @eqx.filter_jit
+    def mass_surviving(self) -> Scalar:
+        """Mass in Msun that is left of `mass_formed`, as `mass_loss` has it: by default living stars and remnants, for a
+        Chabrier IMF."""
+        left = self.mass_loss.surviving(self.ssp.lgmet, self.ssp.lg_age)
+        return (self.weights() * left).sum()
 
     def sfr(self, timescale: Number = 0.1) -> Scalar:
         """Star formation rate in Msun/yr, averaged over the last `timescale` Gyr (0.1: 100 Myr); 0: at this moment.

@@ -12,6 +12,7 @@ from dspsx.cosmology import Cosmology
 from dspsx.dust.attenuation import DustLaw, DustModel
 from dspsx.filters import FilterSet
 from dspsx.galaxy import GalaxySEDModel
+from dspsx.mass_loss import MassLoss
 from dspsx.metallicity import MetallicityModel
 from dspsx.sfh.base import StarFormationHistory
 from dspsx.sfh.diffmah import MassAccretionHistory
@@ -65,6 +66,8 @@ def evaluate(model: AbstractModel) -> jax.Array:
         return model.log_mah(t)
     if isinstance(model, MetallicityModel):
         return model.joint_weights(lgmet, lg_age, DelayedTauSFH(), t_obs).ravel() / 1e9
+    if isinstance(model, MassLoss):
+        return model.surviving(lgmet, lg_age).ravel()
     if isinstance(model, DustLaw):
         return jnp.concatenate([model.attenuation(wave), model.transmission(wave)])
     if isinstance(model, DustModel):
@@ -75,7 +78,8 @@ def evaluate(model: AbstractModel) -> jax.Array:
         return jnp.stack([model.age(z), model.distance_modulus(z), model.lookback_time(z)])
     if isinstance(model, GalaxySEDModel):
         mass = jnp.arcsinh(model.mass_formed() / 1e3)
-        return jnp.concatenate([model.magnitudes(), model.rest_magnitudes(), mass[None], model.sfr()[None]])
+        left = jnp.arcsinh(model.mass_surviving() / 1e3)
+        return jnp.concatenate([model.magnitudes(), model.rest_magnitudes(), jnp.stack([mass, left, model.sfr()])])
     raise TypeError(f"testing.evaluate does not know what to ask of a {type(model).__name__}.")
 
 

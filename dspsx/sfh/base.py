@@ -96,3 +96,12 @@ class StarFormationHistory(AbstractModel):
 
     def _scalar(self, x) -> Scalar:
         return x if eqx.is_inexact_array(x) else jnp.asarray(x, dtype=float)
+
+
+def at_time(sfh: StarFormationHistory, t: Float[Array, "*shape"], t_obs: Number | None) -> Float[Array, "*shape"]:
+    """Rate of a history at cosmic times t, in Gyr, of a galaxy observed at t_obs, after which there is none; without t_obs
+    as `sfr` has it."""
+    if t_obs is None:
+        return sfh.sfr(t)
+    t_obs = jnp.asarray(t_obs, t.dtype)
+    return jnp.where(t <= t_obs, sfh.rate(jnp.maximum(t_obs - t, 0.0), t_obs), 0.0)

@@ -19,21 +19,46 @@ from dspsx._model import Parameter, infos, parameters_of
 T = np.linspace(0.3, 13.7, 25)
 #: How to build every concrete ingredient. Parameters take their defaults.
 BUILD = {
+    "AgeCorrelatedMDF": dspsx.AgeCorrelatedMDF,
+    "BurstSFH": dspsx.BurstSFH,
     "Calzetti00": dspsx.Calzetti00,
+    "ConstantSFH": dspsx.ConstantSFH,
+    "ContinuitySFH": dspsx.ContinuitySFH,
     "Cosmology": dspsx.Cosmology,
+    "DeltaMDF": dspsx.DeltaMDF,
     "DelayedTauSFH": dspsx.DelayedTauSFH,
     "DiffmahHalo": dspsx.DiffmahHalo,
+    "DirichletSFH": dspsx.DirichletSFH,
+    "DoublePowerLawSFH": dspsx.DoublePowerLawSFH,
+    "ExponentialMDF": dspsx.ExponentialMDF,
+    "ExponentialSFH": dspsx.ExponentialSFH,
     "DiffstarSFH": dspsx.DiffstarSFH,
     "GalaxySEDModel": testing.fake_galaxy,
+    "GaussianSFH": dspsx.GaussianSFH,
+    "ImfMassLoss": dspsx.ImfMassLoss,
     "LognormalMDF": dspsx.LognormalMDF,
     "LognormalMDF(dsps)": lambda: dspsx.LognormalMDF(scheme="dsps"),
+    "LognormalMDF(gaussian)": lambda: dspsx.LognormalMDF(kernel="gaussian"),
+    "LognormalSFH": dspsx.LognormalSFH,
+    "MassMetallicity": dspsx.MassMetallicity,
+    "MassMetallicity(formed)": lambda: dspsx.MassMetallicity(when="formed"),
+    "MassMetallicity(x0)": lambda: dspsx.MassMetallicity(pivot="x0"),
     "NoDust": dspsx.NoDust,
     "Noll09": dspsx.Noll09,
+    "NormalisedSFH": dspsx.NormalisedSFH,
+    "NormalisedSFH(diffstar)": lambda: dspsx.NormalisedSFH(dspsx.DiffstarSFH()),
     "PartialCover": dspsx.PartialCover,
     "PowerLawDust": dspsx.PowerLawDust,
     "Salim18": dspsx.Salim18,
+    "SumSFH": dspsx.SumSFH,
+    "TabulatedMassLoss": lambda: dspsx.TabulatedMassLoss(
+        [-4.0, -2.0], [-3.0, 0.0, 1.2], [[1.0, 0.7, 0.5], [1.0, 0.8, 0.6]]
+    ),
+    "TabulatedMetallicity": lambda: dspsx.TabulatedMetallicity(T, -2.5 + 0.05 * T),
     "TabulatedSFH": lambda: dspsx.TabulatedSFH(T, T * np.exp(-T / 3)),
     "TabulatedSFH(dsps)": lambda: dspsx.TabulatedSFH(T, T * np.exp(-T / 3), scheme="dsps"),
+    "WithBurst": dspsx.WithBurst,
+    "WithBurst(dsps)": lambda: dspsx.WithBurst(scheme="dsps"),
 }
 #: Classes without parameters of their own that hold data; tested in their own files.
 DATA_CLASSES = {"SSPGrid", "FilterSet", "LowRankSSP", "BandSSP", "BandTable", "Certificate"}

@@ -119,3 +119,38 @@ def dsps_dust(law, wave_micron, av, bump, delta, bump_wave, bump_width, floor):
         return k, attenuation, att_curves._frac_transmission_from_k_lambda(k, av, floor)
 
     return _numpy(jax.vmap(one)(av, bump, delta, bump_wave, bump_width, floor))
+
+
+def dsps_imf(imf, lg_age_yr):
+    """Surviving mass and remnants per mass formed."""
+    from dsps.imf import remnant_mass, surviving_mstar
+
+    name = f"{imf.upper()}_PARAMS"
+    surviving = surviving_mstar.surviving_mstar(lg_age_yr, **getattr(surviving_mstar, name))
+    return np.asarray(surviving), np.asarray(remnant_mass.remnant_mass(lg_age_yr, **getattr(remnant_mass, name)))
+
+
+def dsps_mzr(pivot, params, lg_mass, t):
+    """log10 Z of galaxies with parameters (gal,) by our names."""
+    from dsps.metallicity import mzr, umzr
+
+    names = ("y0", "x0", "k", "slope_lo", "slope_hi", "c0_y", "c1_y", "tlook_c", "c0_slope", "c1_slope")
+    module = umzr if pivot == "fixed" else mzr
+    if pivot == "fixed":
+        names = tuple(n for n in names if n != "tlook_c")
+    jax = _jax64()
+    return np.asarray(jax.vmap(module.mzr_model)(lg_mass, t, *(params[n] for n in names)))
+
+
+def dsps_lgmet_table(t_table, lgmet_table, scatter, ssp_lgmet, ssp_lg_age, t_obs):
+    """Weights (met, age) of a metallicity history."""
+    from dsps import calc_lgmet_weights_from_lgmet_table
+
+    return np.asarray(calc_lgmet_weights_from_lgmet_table(t_table, lgmet_table, scatter, ssp_lgmet, ssp_lg_age, t_obs))
+
+
+def dsps_burst(params, smooth, lg_age):
+    """Age weights with a burst."""
+    from dsps.sfh import diffburst
+
+    return np.asarray(diffburst.calc_bursty_age_weights(diffburst.BurstParams(*params), smooth, lg_age))

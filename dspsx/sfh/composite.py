@@ -1,0 +1,144 @@
+"""Star formation histories made of others."""
+
+from typing import final
+
+import equinox as eqx
+import jax.numpy as jnp
+
+from dspsx import _dsps
+from dspsx._model import Scalar, param
+from dspsx._numerics import LN10, pow10, triweight_density, triweight_hat_weights
+from dspsx.sfh.base import T_TODAY, StarFormationHistory, at_time
+from dspsx.sfh.parametric import ConstantSFH, DelayedTauSFH
+
+
+@final
+class SumSFH(StarFormationHistory):
+    """The sum of several histories, such as an old population and a young one: SumSFH(parts=(old, young))."""
+
+    parts: tuple[StarFormationHistory, ...] = eqx.field(
+        default_factory=lambda: (DelayedTauSFH(), ConstantSFH(lg_mass_formed=8.5, age=0.1))
+    )
+
+    def __check_init__(self):
+        if not isinstance(self.parts, tuple) or not self.parts:
+            raise TypeError(f"SumSFH.parts must be a tuple of star formation histories; got {self.parts!r}.")
+        _check("SumSFH.parts", *self.parts)
+
+    def sfr(self, t, t_obs=None):
+        """Star formation rate in Msun/yr at cosmic times t in Gyr; t_obs where the parts are relative to the observation."""
+        return sum(at_time(part, t, t_obs) for part in self.parts)
+
+    def rate(self, age, t_obs):
+        return sum(part.checked_rate(age, t_obs) for part in self.parts)
+
+    def breaks(self, t_obs):
+        return jnp.concatenate([part.breaks(t_obs) for part in self.parts])
+
+    def known_until(self):
+        return min((part.known_until() for part in self.parts), key=float)
+
+    def age_weights(self, lg_age, t_obs):
+        return sum(part.age_weights(lg_age, t_obs) for part in self.parts)
+
+
+@final
+class NormalisedSFH(StarFormationHistory):
+    """Any history, scaled to a mass formed by the observation: e.g. the shape of a `DiffstarSFH` for a galaxy without a halo."""
+
+    sfh: StarFormationHistory = eqx.field(default_factory=DelayedTauSFH)
+    lg_mass_formed: Scalar = param(10.0, bounds=(4.0, 13.5), unit="log10 Msun", doc="mass formed by the observation")
+
+    def __check_init__(self):
+        _check("NormalisedSFH.sfh", self.sfh)
+
+    def sfr(self, t, t_obs=None):
+        """Star formation rate in Msun/yr at cosmic times t in Gyr, for a galaxy observed at t_obs (none: today)."""
+        return at_time(self.sfh, t, t_obs) * self._scale(jnp.asarray(T_TODAY if t_obs is None else t_obs, t.dtype))
+
+    def rate(self, age, t_obs):
+        return self.sfh.checked_rate(age, t_obs) * self._scale(t_obs)
+
+    def _scale(self, t_obs):
+        return pow10(self.lg_mass_formed) / _positive(self.sfh.mass_formed(t_obs))
+
+    def breaks(self, t_obs):
+        return self.sfh.breaks(t_obs)
+
+    def known_until(self):
+        return self.sfh.known_until()
+
+    def age_weights(self, lg_age, t_obs):
+        weights = self.sfh.age_weights(lg_age, t_obs)
+        return weights * (pow10(self.lg_mass_formed) / _positive(weights.sum()))
+
+
+@final
+class WithBurst(StarFormationHistory):
+    r"""A burst of star formation on top of any history, as a share of the mass formed (DSPS's `diffburst`; Hearin et al. 2023).
+
+    A share :math:`10^{lgfburst}` of the mass has log10(age / yr) distributed as a triweight kernel about `lgyr_peak` that
+    ends at `lgyr_max`, three standard deviations above; the history itself keeps the rest, so the mass formed does not
+    change. The kernel is at least 1 dex from its peak to its end, as in DSPS.
+
+    The weights of the burst are its integrals against the hat functions of the SSP ages. `scheme="dsps"` takes the
+    kernel's values at the SSP ages instead, normalised, as DSPS 0.4.8 does.
+    """
+
+    sfh: StarFormationHistory = eqx.field(default_factory=DelayedTauSFH)
+    lgfburst: Scalar = param(-3.0, bounds=(-8.0, -1.0), unit="dex", doc="log10 of the burst's share of the mass formed")
+    lgyr_peak: Scalar = param(5.5, bounds=(5.0, 8.0), unit="log10 yr", doc="age at which the burst is strongest")
+    lgyr_max: Scalar = param(7.0, bounds=(6.0, 9.0), unit="log10 yr", doc="age at which the burst began")
+    scheme: str = eqx.field(static=True, default="hat")
+
+    def __check_init__(self):
+        _check("WithBurst.sfh", self.sfh)
+        if self.scheme not in ("hat", "dsps"):
+            raise ValueError(f"WithBurst.scheme must be 'hat' or 'dsps'; got {self.scheme!r}.")
+
+    def sfr(self, t, t_obs=None):
+        """Star formation rate in Msun/yr at cosmic times t in Gyr, for a galaxy observed at t_obs (none: today)."""
+        today = jnp.asarray(T_TODAY if t_obs is None else t_obs, t.dtype)
+        burst = jnp.where(t <= today, self._burst(today - t), 0.0) * self.sfh.mass_formed(today)
+        return (1.0 - self._share()) * at_time(self.sfh, t, t_obs) + burst
+
+    def rate(self, age, t_obs):
+        burst = self._burst(age) * self.sfh.mass_formed(t_obs)
+        return (1.0 - self._share()) * self.sfh.checked_rate(age, t_obs) + burst
+
+    def breaks(self, t_obs):
+        places = self.lgyr_peak + self._scatter() * jnp.asarray([-3.0, -1.0, 1.0, 3.0], t_obs.dtype)
+        return jnp.concatenate([self.sfh.breaks(t_obs), t_obs - pow10(places - 9.0)])
+
+    def known_until(self):
+        return self.sfh.known_until()
+
+    def age_weights(self, lg_age, t_obs):
+        smooth = self.sfh.age_weights(lg_age, t_obs)
+        if self.scheme == "dsps":
+            burst = _dsps.burst_weights(lg_age, self.lgyr_peak, self._scatter())
+        else:
+            burst = triweight_hat_weights(lg_age, self.lgyr_peak - 9.0, self._scatter())
+        return (1.0 - self._share()) * smooth + (self._share() * smooth.sum()) * burst
+
+    def _share(self):
+        return pow10(self.lgfburst)
+
+    def _scatter(self):
+        return jnp.maximum(self.lgyr_max - self.lgyr_peak, 1.0) / 3.0
+
+    def _burst(self, age):
+        """Rate of the burst in 1/yr, for a galaxy of 1 Msun, at an age in Gyr."""
+        age = jnp.maximum(age, 1e-6)
+        z = (jnp.log10(age) + 9.0 - self.lgyr_peak) / self._scatter()
+        return self._share() * triweight_density(z) / (self._scatter() * LN10 * age * 1e9)
+
+
+def _check(where, *histories):
+    for sfh in histories:
+        if not isinstance(sfh, StarFormationHistory):
+            raise TypeError(f"{where} must be a star formation history such as DelayedTauSFH(); got {sfh!r}.")
+
+
+def _positive(mass):
+    return jnp.maximum(mass, 1e-30)

@@ -1,0 +1,186 @@
+"""Histories with a formula, in bins and composed ones against their formulas, integrated by brute force in NumPy."""
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dspsx
+from dspsx import testing
+from tests.precision import oracle
+
+LG_AGE = np.linspace(-3.5, 1.15, 94)
+N = 40
+
+
+def constant(p, t_obs):
+    onset = min(p["age"], t_obs)
+    return lambda a: (a <= onset) * 1.0, [onset]
+
+
+def burst(p, t_obs):
+    onset = min(p["age"], t_obs)
+    last = onset - min(max(p["duration"], 1e-4 * onset), onset)
+    return lambda a: ((a <= onset) & (a >= last)) * 1.0, [onset, last]
+
+
+def exponential(p, t_obs):
+    onset = min(p["age"], t_obs)
+    rate = lambda a: np.where(a < onset, np.exp(-np.maximum(onset - a, 0) / p["tau"]), 0.0)  # noqa: E731
+    return rate, onset - p["tau"] * np.append(0.0, np.geomspace(1e-3, 40, 600))
+
+
+def gaussian(p, t_obs):
+    peak = min(p["age"], t_obs)
+    return lambda a: np.exp(-0.5 * ((a - peak) / p["sigma"]) ** 2), peak + p["sigma"] * np.linspace(-8, 8, 600)
+
+
+def lognormal(p, t_obs):
+    tau = np.arcsinh(p["fwhm"] / 2 / p["t_peak"]) / np.sqrt(2 * np.log(2))
+    t0 = np.log(p["t_peak"]) + tau**2
+    # relative to its greatest value up to t_obs, or float64 cannot hold it
+    power = lambda t: -0.5 * ((np.log(t) - t0) / tau) ** 2 - np.log(t)  # noqa: E731
+    top = power(min(p["t_peak"], t_obs))
+    rate = lambda a: np.exp(power(np.maximum(t_obs - a, 1e-9)) - top)  # noqa: E731
+    late = min(t0, np.log(t_obs))
+    return rate, t_obs - np.exp(late + tau * np.concatenate([np.linspace(-9, 9, 900), -np.geomspace(1e-6, 1, 300)]))
+
+
+def double_power_law(p, t_obs):
+    shape = lambda x: -np.logaddexp(p["alpha"] * x, -p["beta"] * x)  # noqa: E731
+    x = lambda a: np.log(np.maximum(t_obs - a, 1e-9) / p["tau"])  # noqa: E731
+    late = min(p["tau"], t_obs)
+    top = shape(np.log(late / p["tau"]))
+    steps = np.concatenate([-np.geomspace(1e-7, 3, 900), np.geomspace(1e-7, 3, 900)])
+    return lambda a: np.exp(shape(x(a)) - top), t_obs - late * np.exp(steps)
+
+
+FORMULAS = {
+    "ConstantSFH": constant,
+    "BurstSFH": burst,
+    "ExponentialSFH": exponential,
+    "GaussianSFH": gaussian,
+    "LognormalSFH": lognormal,
+    "DoublePowerLawSFH": double_power_law,
+}
+
+
+def expected(formula, p, t_obs):
+    rate, marks = formula(p, t_obs)
+    age, width = oracle.age_nodes(marks, t_obs, LG_AGE, 3000)
+    mass = 10 ** p["lg_mass_formed"] / (rate(age) * width).sum()
+    return oracle.age_weights(oracle.History(lambda a: rate(a) * mass / 1e9, marks), t_obs, LG_AGE, 3000)
+
+
+def assert_close(found, wanted, tolerance):
+    """Of the mass, and of light that fades as age^-0.7."""
+    for light in (1.0, 10 ** (-0.7 * LG_AGE)):
+        error = (np.abs(found - wanted) * light).sum(-1) / (wanted * light).sum(-1)
+        assert error.max() < tolerance, error.max()
+
+
+def weights(batch, t_obs):
+    each = eqx.filter_vmap(
+        lambda sfh: sfh.age_weights(jnp.asarray(LG_AGE, float), jnp.asarray(t_obs, float)),
+        in_axes=(dspsx.batch_axes(batch),),
+    )
+    return np.asarray(eqx.filter_jit(each)(batch), float)
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_formula(name, precision):
+    rng = np.random.default_rng(20)
+    batch = dspsx.stack([testing.draw(getattr(dspsx, name)(), rng) for _ in range(N)])
+    values = {key: np.asarray(x, float) for key, (_, x) in dspsx.named_parameters(batch).items()}
+    for t_obs in (13.5, 2.0):
+        found = weights(batch, t_obs)
+        wanted = np.stack([expected(FORMULAS[name], {k: v[i] for k, v in values.items()}, t_obs) for i in range(N)])
+        assert_close(found, wanted, 3e-4 if precision == "float64" else 1e-3)
+        np.testing.assert_allclose(found.sum(1), 10 ** values["lg_mass_formed"], rtol=3e-4)
+
+
+def test_the_rate_at_a_time_is_that_of_the_formula(x64):
+    t = jnp.linspace(0.3, 8.9, 40)
+    sfh = dspsx.ExponentialSFH(lg_mass_formed=10.0, age=7.0, tau=2.0)
+    onset = 9.0 - 7.0
+    s = np.asarray(t) - onset
+    wanted = np.where(s > 0, 10.0 / 2.0 / (1 - np.exp(-3.5)) * np.exp(-s / 2.0), 0.0)
+    np.testing.assert_allclose(sfh.sfr(t, t_obs=9.0), wanted, rtol=1e-12)
+    assert (np.asarray(sfh.sfr(jnp.asarray([9.5, 12.0]), t_obs=9.0)) == 0).all()
+    peak = dspsx.LognormalSFH(t_peak=3.0, fwhm=4.0)
+    rate = np.asarray(peak.sfr(jnp.asarray([2.99, 3.0, 3.01])))
+    assert rate[1] > rate[0] and rate[1] > rate[2]
+    fine = np.linspace(0.01, 13.0, 200_001)
+    above = fine[np.asarray(peak.sfr(jnp.asarray(fine))) > rate[1] / 2]
+    np.testing.assert_allclose(above[-1] - above[0], 4.0, atol=1e-3)
+
+
+def test_bins_follow_the_age_of_the_universe(precision):
+    ratios = np.array([0.3, -0.2, 0.0, 0.5, -1.0, 0.1])
+    sfh = dspsx.ContinuitySFH(lg_mass_formed=10.0, lg_sfr_ratios=ratios)
+    for t_obs in (13.0, 2.0, 0.3):
+        edges, rates = (np.asarray(x, float) for x in sfh.bins(jnp.asarray(t_obs, float)))
+        assert (np.diff(edges) > 0).all() and edges[0] == 0
+        np.testing.assert_allclose(edges[-2:], [0.85 * t_obs, t_obs], rtol=1e-5)
+        if t_obs > 0.4:
+            np.testing.assert_allclose(edges[1:3], [0.03, 0.1], rtol=1e-5)
+            np.testing.assert_allclose(np.diff(np.log(edges[2:-1])), np.log(0.85 * t_obs / 0.1) / 4, rtol=1e-4)
+        np.testing.assert_allclose(np.log10(rates[:-1] / rates[1:]), ratios, atol=1e-5)
+        np.testing.assert_allclose((rates * np.diff(edges)).sum() * 1e9, 1e10, rtol=1e-5)
+        step = oracle.History(lambda a: rates[np.clip(np.searchsorted(edges, a) - 1, 0, 6)], edges)  # noqa: B023
+        wanted = oracle.age_weights(step, t_obs, LG_AGE)
+        assert_close(weights(dspsx.stack([sfh]), t_obs), wanted[None], 1e-4)
+
+
+def test_dirichlet_sticks(x64):
+    flat = dspsx.DirichletSFH(lg_mass_formed=9.0)
+    _, rates = flat.bins(jnp.asarray(10.0))
+    np.testing.assert_allclose(rates, 0.1, rtol=1e-12)  # 1e9 Msun in 10 Gyr
+    some = dspsx.DirichletSFH(lg_mass_formed=9.0, z_fraction=np.array([0.5, 0.2, 0.9]))
+    edges, rates = some.bins(jnp.asarray(10.0))
+    assert rates.size == 4
+    shares = np.array([0.5, 0.5 * 0.8, 0.5 * 0.2 * 0.1, 0.5 * 0.2 * 0.9])
+    np.testing.assert_allclose(rates / rates.sum(), shares, rtol=1e-12)
+    assert some.bins(jnp.asarray(10.0))[0].size == edges.size
+
+
+def test_sums_scales_and_bursts(precision):
+    rtol = 1e-5 if precision == "float32" else 1e-12
+    t_obs, lg_age = jnp.asarray(9.0, float), jnp.asarray(LG_AGE, float)
+    old, young = dspsx.DelayedTauSFH(), dspsx.ConstantSFH(lg_mass_formed=8.0, age=0.2)
+    both = dspsx.SumSFH(parts=(old, young))
+    wanted = old.age_weights(lg_age, t_obs) + young.age_weights(lg_age, t_obs)
+    np.testing.assert_allclose(both.age_weights(lg_age, t_obs), wanted, rtol=rtol)
+    np.testing.assert_allclose(both.mass_formed(t_obs), 1e10 + 1e8, rtol=1e-5)
+    np.testing.assert_allclose(both.sfr_now(t_obs), old.sfr_now(t_obs) + young.sfr_now(t_obs), rtol=rtol)
+
+    shape = dspsx.DiffstarSFH()
+    free = dspsx.NormalisedSFH(shape, lg_mass_formed=9.3)
+    np.testing.assert_allclose(free.age_weights(lg_age, t_obs).sum(), 10**9.3, rtol=1e-5)
+    ratio = free.age_weights(lg_age, t_obs) / shape.age_weights(lg_age, t_obs)
+    np.testing.assert_allclose(ratio, ratio[0], rtol=1e-5)
+    np.testing.assert_allclose(free.mass_formed(t_obs), 10**9.3, rtol=1e-5)
+
+    burst = dspsx.WithBurst(old, lgfburst=-1.0, lgyr_peak=6.0, lgyr_max=8.0)
+    smooth, with_burst = old.age_weights(lg_age, t_obs), burst.age_weights(lg_age, t_obs)
+    np.testing.assert_allclose(with_burst.sum(), smooth.sum(), rtol=1e-5)
+    np.testing.assert_allclose(burst.mass_formed(t_obs), smooth.sum(), rtol=1e-3)
+    extra = np.asarray(with_burst - 0.9 * smooth, float) / float(smooth.sum())
+    assert extra[LG_AGE > -0.95].max() < 1e-6  # older than 10^8 yr, and one cell: none
+    np.testing.assert_allclose((extra * (LG_AGE + 9)).sum() / extra.sum(), 6.0, atol=1e-3)
+    # the rate and the weights are the same burst
+    recent = np.asarray(burst.mean_sfr(t_obs, 0.1) - 0.9 * old.mean_sfr(t_obs, 0.1), float) * 1e8 / 1e10
+    np.testing.assert_allclose(recent, 0.1, rtol=2e-3)
+
+
+def test_bad_histories():
+    with pytest.raises(TypeError, match=r"SumSFH\.parts"):
+        dspsx.SumSFH(parts=(dspsx.ConstantSFH(), 3.0))
+    with pytest.raises(TypeError, match=r"SumSFH\.parts"):
+        dspsx.SumSFH(parts=())
+    with pytest.raises(TypeError, match=r"WithBurst\.sfh"):
+        dspsx.WithBurst(dspsx.Calzetti00())
+    with pytest.raises(ValueError, match=r"WithBurst\.scheme"):
+        dspsx.WithBurst(scheme="fsps")
+    with pytest.raises(ValueError, match=r"lg_sfr_ratios must be an array"):
+        dspsx.ContinuitySFH(lg_sfr_ratios=0.3)

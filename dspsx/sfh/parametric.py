@@ -4,10 +4,11 @@ import math
 from typing import final
 
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import log_ndtr
 
 from dspsx._model import Scalar, param
-from dspsx._numerics import gauss_legendre, pow10, sort_few
+from dspsx._numerics import gauss_legendre, pow10
 from dspsx.sfh.base import T_TODAY, StarFormationHistory, at_time
 from dspsx.sfh.quadrature import T_FIRST
 
@@ -233,20 +234,20 @@ class DoublePowerLawSFH(StarFormationHistory):
         dtype = x_obs.dtype
         top = jnp.minimum(x_obs, 0.0)
         rise, turn = 1.0 / (1.0 + self.beta), 1.0 / (self.alpha + self.beta)
-        span = jnp.clip(x_obs, 0.0, 18.0 / jnp.maximum(self.alpha - 1.0, 0.1))
-        near = jnp.asarray([0.5, 1.0, 2.0, 4.0, 8.0, 16.0], dtype)
-        left = top - jnp.concatenate([rise * jnp.append(near, 24.0), jnp.minimum(turn * near, 24.0 * rise)])
-        shares = jnp.asarray([0.0, 0.03, 0.1, 0.2, 0.4, 0.7, 1.0], dtype)
-        right = top + jnp.concatenate([span * shares, jnp.minimum(turn * near, span)])
-        total = jnp.zeros((), dtype)
-        nodes, weights = (jnp.asarray(q, dtype) for q in gauss_legendre(5))
-        for edges in (jnp.append(left, top), right):
-            edges = sort_few(edges)
-            width = jnp.diff(edges)[:, None]
-            x = edges[:-1, None] + width * nodes[None, :]
-            value = jnp.exp(x + self._lg_shape(x) - self._lg_shape(top))
-            total = total + (value * width * weights[None, :]).sum()
-        return total
+        span = jnp.clip(x_obs, 1e-9, 18.0 / jnp.maximum(self.alpha - 1.0, 0.1))
+        steps = jnp.asarray(np.linspace(0.0, 1.0, 11), dtype)
+        left = _geometric(0.5 * jnp.minimum(turn, rise), 24.0 * rise, steps)
+        right = _geometric(jnp.minimum(0.5 * turn, 0.02 * span), span, steps)
+        edges = top + jnp.concatenate([-left[::-1], jnp.zeros(1, dtype), right])
+        nodes, weights = (jnp.asarray(q, dtype)[None, :] for q in gauss_legendre(5))
+        width = jnp.diff(edges)[:, None]
+        x = edges[:-1, None] + width * nodes
+        return (jnp.exp(x + self._lg_shape(x) - self._lg_shape(top)) * width * weights).sum()
+
+
+def _geometric(first, last, steps):
+    """From first to last by equal factors."""
+    return first * jnp.exp(jnp.log(last / first) * steps)
 
 
 def _ndtr(x):

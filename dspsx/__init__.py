@@ -9,7 +9,7 @@ from dspsx.cosmology import Cosmology
 from dspsx.dust import Calzetti00, DustLaw, DustModel, NoDust, Noll09, PartialCover, PowerLawDust, Salim18
 from dspsx.filters import FilterSet
 from dspsx.galaxy import GalaxySEDModel
-from dspsx.igm import IGM
+from dspsx.igm import IGM, DampingWing, Inoue14, Madau95
 from dspsx.io import library, load, save
 from dspsx.lines import EmissionLines
 from dspsx.mass_loss import ImfMassLoss, MassLoss, TabulatedMassLoss
@@ -59,6 +59,7 @@ __all__ = [
     "ConstantSFH",
     "ContinuitySFH",
     "Cosmology",
+    "DampingWing",
     "DelayedTauSFH",
     "DeltaMDF",
     "DiffmahHalo",
@@ -74,9 +75,11 @@ __all__ = [
     "GalaxySEDModel",
     "GaussianSFH",
     "ImfMassLoss",
+    "Inoue14",
     "LognormalMDF",
     "LognormalSFH",
     "LowRankSSP",
+    "Madau95",
     "MassAccretionHistory",
     "MassLoss",
     "MassMetallicity",

@@ -12,6 +12,7 @@ from dspsx.cosmology import Cosmology
 from dspsx.dust.attenuation import DustLaw, DustModel
 from dspsx.filters import FilterSet
 from dspsx.galaxy import GalaxySEDModel
+from dspsx.igm import IGM
 from dspsx.mass_loss import MassLoss
 from dspsx.metallicity import MetallicityModel
 from dspsx.sfh.base import StarFormationHistory
@@ -68,6 +69,8 @@ def evaluate(model: AbstractModel) -> jax.Array:
         return model.joint_weights(lgmet, lg_age, DelayedTauSFH(), t_obs).ravel() / 1e9
     if isinstance(model, MassLoss):
         return model.surviving(lgmet, lg_age).ravel()
+    if isinstance(model, IGM):
+        return jnp.concatenate([model.transmission(wave, jnp.asarray(z, dtype)) for z in (0.0, 3.0, 8.0)])
     if isinstance(model, DustLaw):
         return jnp.concatenate([model.attenuation(wave), model.transmission(wave)])
     if isinstance(model, DustModel):

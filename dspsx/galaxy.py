@@ -11,7 +11,7 @@ from dspsx import units
 from dspsx._model import AbstractModel, Number, Scalar, is_concrete, param, require_single, warn
 from dspsx._numerics import safe_log10
 from dspsx.cosmology import Cosmology
-from dspsx.dust.attenuation import DustModel, NoDust
+from dspsx.dust.attenuation import DustLaw, DustModel, NoDust
 from dspsx.filters import FilterSet
 from dspsx.igm import IGM
 from dspsx.lines import EmissionLines
@@ -36,6 +36,9 @@ class GalaxySEDModel(AbstractModel):
     screens (one, with s = 1, for a law of wavelength alone). Every method is differentiable with respect to every
     parameter; each describes ONE galaxy: batch them with `dspsx.stack` and `eqx.filter_vmap`.
 
+    Between the galaxy and us, and of observed light only, `igm` absorbs, and `foreground`, a law of dust at observed
+    wavelengths, for data that are not corrected for the Milky Way (A_V = 3.1 E(B-V)).
+
     At z = 0 apparent magnitudes are those at 10 pc, the absolute ones. Each method is compiled once for all galaxies built
     of the same classes, also when it is called outside `jax.jit`.
     """
@@ -46,6 +49,7 @@ class GalaxySEDModel(AbstractModel):
     dust: DustModel = eqx.field(default_factory=NoDust, kw_only=True)
     lines: EmissionLines | None = eqx.field(default=None, kw_only=True)
     igm: IGM | None = eqx.field(default=None, kw_only=True)
+    foreground: DustLaw | None = eqx.field(default=None, kw_only=True)
     mass_loss: MassLoss = eqx.field(default_factory=ImfMassLoss, kw_only=True)
     filters: FilterSet = eqx.field(default_factory=_lsst, kw_only=True)
     cosmology: Cosmology = eqx.field(default_factory=Cosmology, kw_only=True)
@@ -59,12 +63,13 @@ class GalaxySEDModel(AbstractModel):
             "dust": DustModel,
             "lines": EmissionLines,
             "igm": IGM,
+            "foreground": DustLaw,
             "mass_loss": MassLoss,
             "filters": FilterSet,
             "cosmology": Cosmology,
         }
         for name, kind in kinds.items():
-            if getattr(self, name) is None and name in ("lines", "igm"):
+            if getattr(self, name) is None and name in ("lines", "igm", "foreground"):
                 continue
             if not isinstance(getattr(self, name), kind):
                 wanted = "an SSPGrid or another SSPLibrary" if name == "ssp" else f"a {kind.__name__}"
@@ -112,13 +117,13 @@ class GalaxySEDModel(AbstractModel):
     @eqx.filter_jit
     def observed_sed(self, unit: str = "maggies") -> Float[Array, " wave"]:
         """Flux density f_nu at `observed_wave`, in a unit of `units.PER_MAGGIE` (maggies, nanomaggies, Jy, mJy, uJy, nJy, cgs)."""
-        sed = self.rest_sed() * self._igm(self.ssp.spectrum_wave())
+        sed = self.rest_sed() * self.on_the_way(self.ssp.spectrum_wave())
         return sed * (self._dimming() / units.AB_LSUN_HZ) * units.per_maggie(unit)
 
     @eqx.filter_jit
     def fluxes(self, unit: str = "maggies") -> Float[Array, " band"]:
         """Mean flux density f_nu in each band, in a unit of `units.PER_MAGGIE`."""
-        luminosity = self._band_luminosity(self.redshift, igm=True)
+        luminosity = self._band_luminosity(self.redshift, observed=True)
         return luminosity * (self._dimming() / units.AB_LSUN_HZ) * units.per_maggie(unit)
 
     @eqx.filter_jit
@@ -129,7 +134,7 @@ class GalaxySEDModel(AbstractModel):
     @eqx.filter_jit
     def rest_magnitudes(self) -> Float[Array, " band"]:
         """Absolute AB magnitude in each band at rest."""
-        luminosity = self._band_luminosity(0.0, igm=False)
+        luminosity = self._band_luminosity(0.0, observed=False)
         return -2.5 * safe_log10(luminosity / units.AB_LSUN_HZ)
 
     @eqx.filter_jit
@@ -201,10 +206,10 @@ class GalaxySEDModel(AbstractModel):
             progress=progress,
         )
 
-    def _band_luminosity(self, redshift: Number, igm: bool) -> Float[Array, " band"]:
+    def _band_luminosity(self, redshift: Number, observed: bool) -> Float[Array, " band"]:
         light = self._light(redshift)
-        if igm:
-            light = light * self._igm(self.ssp.sampling(redshift))
+        if observed:
+            light = light * self.on_the_way(self.ssp.sampling(redshift))
         bands = self.ssp.band_average(self.filters, light, redshift)
         if self.lines is None:
             return bands
@@ -212,8 +217,8 @@ class GalaxySEDModel(AbstractModel):
         wave, luminosity = self.lines.luminosities(self.ssp, self.weights()[None] * share[:, None, :])
         _, transmission = self.dust.checked_screens(wave, self.ssp.lg_age)
         luminosity = (luminosity * transmission).sum(0)
-        if igm:
-            luminosity = luminosity * self._igm(wave)
+        if observed:
+            luminosity = luminosity * self.on_the_way(wave)
         return bands + self.filters.line_average(wave, luminosity, redshift)
 
     def _light(self, redshift: Number) -> Float[Array, " wave"]:
@@ -228,8 +233,11 @@ class GalaxySEDModel(AbstractModel):
             light = self.ssp.integrate(metallicity[None] * mass[:, None, :], redshift)
         return (light * transmission).sum(0)
 
-    def _igm(self, wave: Float[Array, " wave"]) -> Float[Array, " wave"]:
-        return jnp.ones_like(wave) if self.igm is None else self.igm.transmission(wave, self.redshift)
+    def on_the_way(self, wave: Float[Array, " wave"]) -> Float[Array, " wave"]:
+        """Fraction of the light at rest-frame wavelengths in Angstrom that is left after the intergalactic medium and, at the
+        observed wavelengths, the dust in the foreground."""
+        left = jnp.ones_like(wave) if self.igm is None else self.igm.transmission(wave, self.redshift)
+        return left if self.foreground is None else left * self.foreground.transmission(wave * (1.0 + self.redshift))
 
     def _dimming(self) -> Scalar:
         return self.cosmology.dimming(self.redshift)

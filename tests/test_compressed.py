@@ -336,3 +336,21 @@ def test_low_rank_grid(tmp_path):
     for rank in (0, 10**6, -1, 2.5, True):
         with pytest.raises(ValueError, match="whole number from 1 to 48"):
             inspect.unwrap(dspsx.ssp.low_rank)(grid, rank)
+
+
+def test_dust_in_the_foreground():
+    """At observed wavelengths, on light from outside only; compressed within the tolerance."""
+    law = dspsx.PowerLawDust(av=0.5, slope=-1.2)
+    galaxy = testing.fake_galaxy(foreground=law, lines=Lines(strength=100.0))
+    clear = testing.fake_galaxy(lines=Lines(strength=100.0))
+    np.testing.assert_array_equal(galaxy.rest_magnitudes(), clear.rest_magnitudes())
+    ratio = np.asarray(galaxy.observed_sed() / clear.observed_sed(), float)
+    wanted = 10 ** (-0.4 * 0.5 * (np.asarray(galaxy.observed_wave, float) / 5500.0) ** -1.2)
+    np.testing.assert_allclose(ratio, wanted, rtol=1e-5)
+    dimming = np.asarray(galaxy.magnitudes() - clear.magnitudes())
+    assert (np.diff(dimming) < 0).all() and 0.1 < dimming[2] < dimming[0] < 1.0
+    small = galaxy.compress(redshift=(0.25, 0.35), n_galaxies=40, progress=False)
+    assert small.ssp.certificate.worst_mmag <= 1.0
+    np.testing.assert_allclose(small.magnitudes(), galaxy.magnitudes(), atol=1e-3)
+    with pytest.raises(TypeError, match="foreground must be a DustLaw"):
+        testing.fake_galaxy(foreground=0.3)

@@ -179,18 +179,21 @@ class _Examples:
         self.light = self.population @ self.flux
         #: pairs of light and test transmissions
         self.tested = rng.permutation(len(self.light))
-        self.igm = full.igm
+        self.full = full
         self.dimmest = 1e-33 if depth is None else 10 ** (-0.4 * depth)
         self.rng = rng
 
-    def through_igm(self, redshifts: np.ndarray) -> np.ndarray:
-        """The transmissions seen through the intergalactic medium, each at one of the redshifts."""
-        if self.igm is None:
+    def on_the_way(self, redshifts: np.ndarray) -> np.ndarray:
+        """The transmissions seen through what lies between the galaxy and us, each at one of the redshifts."""
+        if self.full.igm is None and self.full.foreground is None:
             return self.transmission
         z = jnp.asarray(self.rng.choice(redshifts, len(self.transmission)), jnp.zeros(()).dtype)
-        wave = jnp.asarray(self.wave, z.dtype)
-        medium = np.asarray(jax.jit(jax.vmap(lambda z: self.igm.transmission(wave, z)))(z), float)
-        return np.maximum(self.transmission * medium, 1e-37)
+        return np.maximum(self.transmission * np.asarray(_on_the_way(self.full, z), float), 1e-37)
+
+
+@eqx.filter_jit
+def _on_the_way(full: Any, redshifts: Any) -> Any:
+    return jax.vmap(lambda z: eqx.tree_at(lambda g: g.redshift, full, z).on_the_way(full.ssp.wave))(redshifts)
 
 
 def _projection(full: Any) -> Any:
@@ -233,7 +236,7 @@ def _one_redshift(
     u = np.log1p(lo)
     value, slope = _projection(full)(u)
     bands = full.filters.names
-    medium = examples.through_igm(np.array([lo]))
+    medium = examples.on_the_way(np.array([lo]))
     found = [
         _nodes(name, value[None, b], medium, examples, tol)
         for b, (name, tol) in enumerate(zip(bands, tols, strict=True))
@@ -291,7 +294,7 @@ def _table(
         if any(key not in kept for key in keys):
             rows = [project(u) for u in grid]
             some = np.stack([rows[i][0] for i in sorted({0, steps // 4, steps // 2, 3 * steps // 4, steps})])
-            medium = examples.through_igm(np.expm1(grid))
+            medium = examples.on_the_way(np.expm1(grid))
             for key, b, tol in zip(keys, range(len(bands)), tols, strict=True):
                 if key not in kept:
                     nodes = _nodes(bands[b], some[:, b], medium, examples, tol)

@@ -1,6 +1,6 @@
 """dspsx: differentiable stellar population synthesis, as composable Equinox modules in JAX."""
 
-from dspsx import units
+from dspsx import indices, units
 from dspsx._model import AbstractModel, Scalar, data, named_parameters, param
 from dspsx._operations import batch_axes, combine, partition, replace, stack, summary, take
 from dspsx.bulk import predict, predict_and_gradient, predict_jacobian
@@ -42,6 +42,7 @@ from dspsx.sfh import (
     TabulatedSFH,
     WithBurst,
 )
+from dspsx.spectroscopy import Instrument, air_to_vacuum, vacuum_to_air
 from dspsx.ssp import LowRankSSP, SSPGrid, SSPLibrary
 
 __version__ = "0.1.0"
@@ -76,6 +77,7 @@ __all__ = [
     "GaussianSFH",
     "ImfMassLoss",
     "Inoue14",
+    "Instrument",
     "LognormalMDF",
     "LognormalSFH",
     "LowRankSSP",
@@ -99,9 +101,11 @@ __all__ = [
     "TabulatedMetallicity",
     "TabulatedSFH",
     "WithBurst",
+    "air_to_vacuum",
     "batch_axes",
     "combine",
     "data",
+    "indices",
     "library",
     "load",
     "named_parameters",
@@ -116,4 +120,5 @@ __all__ = [
     "summary",
     "take",
     "units",
+    "vacuum_to_air",
 ]

@@ -149,6 +149,18 @@ class GalaxySEDModel(AbstractModel):
         left = self.mass_loss.surviving(self.ssp.lgmet, self.ssp.lg_age)
         return (self.weights() * left).sum()
 
+    @eqx.filter_jit
+    def emission_lines(self, observed: bool = False) -> tuple[Float[Array, " line"], Float[Array, " line"]]:
+        """Rest-frame wavelengths in Angstrom (vacuum) of the emission lines, and their luminosities in Lsun after the galaxy's
+        own dust; with `observed` after all else that absorbs, too. Raises TypeError for a galaxy without lines."""
+        if self.lines is None:
+            raise TypeError("this galaxy has no emission lines: give it some, such as lines=NebularLines().")
+        share, _ = self.dust.checked_screens(self.ssp.sampling(self.redshift), self.ssp.lg_age)
+        wave, luminosity = self.lines.luminosities(self.ssp, self.weights()[None] * share[:, None, :])
+        _, transmission = self.dust.checked_screens(wave, self.ssp.lg_age)
+        luminosity = (luminosity * transmission).sum(0)
+        return wave, luminosity * self.on_the_way(wave) if observed else luminosity
+
     def sfr(self, timescale: Number = 0.1) -> Scalar:
         """Star formation rate in Msun/yr, averaged over the last `timescale` Gyr (0.1: 100 Myr); 0: at this moment.
 
@@ -213,13 +225,7 @@ class GalaxySEDModel(AbstractModel):
         bands = self.ssp.band_average(self.filters, light, redshift)
         if self.lines is None:
             return bands
-        share, _ = self.dust.checked_screens(self.ssp.sampling(redshift), self.ssp.lg_age)
-        wave, luminosity = self.lines.luminosities(self.ssp, self.weights()[None] * share[:, None, :])
-        _, transmission = self.dust.checked_screens(wave, self.ssp.lg_age)
-        luminosity = (luminosity * transmission).sum(0)
-        if observed:
-            luminosity = luminosity * self.on_the_way(wave)
-        return bands + self.filters.line_average(wave, luminosity, redshift)
+        return bands + self.filters.line_average(*self.emission_lines(observed), redshift)
 
     def _light(self, redshift: Number) -> Float[Array, " wave"]:
         """Luminosity in Lsun/Hz of the stars after dust, at the wavelengths that the SSP library samples."""

@@ -1,6 +1,6 @@
 """Star formation histories made of others."""
 
-from typing import final
+from typing import Any, final
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from dspsx.sfh.parametric import ConstantSFH, DelayedTauSFH
 class SumSFH(StarFormationHistory):
     """The sum of several histories, such as an old population and a young one: SumSFH(parts=(old, young))."""
 
-    parts: tuple[StarFormationHistory, ...] = eqx.field(
+    parts: tuple[Any, ...] = eqx.field(
         default_factory=lambda: (DelayedTauSFH(), ConstantSFH(lg_mass_formed=8.5, age=0.1))
     )
 
@@ -46,7 +46,7 @@ class SumSFH(StarFormationHistory):
 class NormalisedSFH(StarFormationHistory):
     """Any history, scaled to a mass formed by the observation: e.g. the shape of a `DiffstarSFH` for a galaxy without a halo."""
 
-    sfh: StarFormationHistory = eqx.field(default_factory=DelayedTauSFH)
+    sfh: Any = eqx.field(default_factory=DelayedTauSFH)
     lg_mass_formed: Scalar = param(10.0, bounds=(4.0, 13.5), unit="log10 Msun", doc="mass formed by the observation")
 
     def __check_init__(self):
@@ -85,7 +85,7 @@ class WithBurst(StarFormationHistory):
     kernel's values at the SSP ages instead, normalised, as DSPS 0.4.8 does.
     """
 
-    sfh: StarFormationHistory = eqx.field(default_factory=DelayedTauSFH)
+    sfh: Any = eqx.field(default_factory=DelayedTauSFH)
     lgfburst: Scalar = param(-3.0, bounds=(-8.0, -1.0), unit="dex", doc="log10 of the burst's share of the mass formed")
     lgyr_peak: Scalar = param(5.5, bounds=(5.0, 8.0), unit="log10 yr", doc="age at which the burst is strongest")
     lgyr_max: Scalar = param(7.0, bounds=(6.0, 9.0), unit="log10 yr", doc="age at which the burst began")

@@ -64,7 +64,7 @@ BUILD = {
     "WithBurst(dsps)": lambda: dspsx.WithBurst(scheme="dsps"),
 }
 #: Classes without parameters of their own that hold data; tested in their own files.
-DATA_CLASSES = {"SSPGrid", "FilterSet", "LowRankSSP", "BandSSP", "BandTable", "Certificate"}
+DATA_CLASSES = {"SSPGrid", "FilterSet", "LowRankSSP", "BandSSP", "BandTable", "Certificate", "Instrument"}
 #: Methods of a base class that a final class may replace; everything else that is implemented stays as it is.
 HOOKS = {"breaks", "rate", "known_until", "age_weights", "brief", "transmission", "screens", "sfr"}
 HOOKS |= {"check_use", "integrate_separable"}

@@ -22,6 +22,7 @@ from dspsx.metallicity import (
     MetallicityModel,
     TabulatedMetallicity,
 )
+from dspsx.nebular import NebularLines, TabulatedLines
 from dspsx.sfh import (
     BinnedSFH,
     BurstSFH,
@@ -86,6 +87,7 @@ __all__ = [
     "MassLoss",
     "MassMetallicity",
     "MetallicityModel",
+    "NebularLines",
     "NoDust",
     "Noll09",
     "NormalisedSFH",
@@ -97,6 +99,7 @@ __all__ = [
     "Scalar",
     "StarFormationHistory",
     "SumSFH",
+    "TabulatedLines",
     "TabulatedMassLoss",
     "TabulatedMetallicity",
     "TabulatedSFH",

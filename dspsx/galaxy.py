@@ -84,6 +84,8 @@ class GalaxySEDModel(AbstractModel):
         if not 0 <= float(z) <= 20:
             return  # the parameter's own check says so
         self.ssp.check_use(self.filters, z)
+        if self.lines is not None:
+            self.lines.check_use(self.ssp)
         t_last = float(self.sfh.known_until())
         if t_last < float("inf") and (t_obs := float(self.t_obs)) > t_last * (1 + 1e-4):
             warn(
@@ -150,13 +152,42 @@ class GalaxySEDModel(AbstractModel):
         return (self.weights() * left).sum()
 
     @eqx.filter_jit
+    def line_luminosities(self) -> Float[Array, " line"]:
+        """Luminosity in Lsun of each emission line, of `lines.line_names` where it names them, after the galaxy's own dust."""
+        return self.emission_lines()[1]
+
+    @eqx.filter_jit
+    def line_fluxes(self, unit: str = "cgs") -> Float[Array, " line"]:
+        """Observed flux of each emission line, after all that absorbs, in "cgs" (erg/s/cm^2), "1e-17 cgs" or "W/m2"; at z = 0
+        that at 10 pc."""
+        luminosity = self.emission_lines(observed=True)[1]
+        distance = self._dimming() / (1.0 + self.redshift)
+        return luminosity * distance * (units.LINE_AT_10PC * units.per_cgs_line(unit))
+
+    @eqx.filter_jit
+    def equivalent_widths(self) -> Float[Array, " line"]:
+        """Equivalent width in Angstrom, at rest and positive in emission, of each emission line.
+
+        The continuum is the mean of the stars' light after dust 1.5 % to either side of the line. Raises TypeError for a
+        compressed galaxy, which has no spectrum.
+        """
+        wave, luminosity = self.emission_lines()
+        at, sed = self.ssp.spectrum_wave(), self.rest_sed()
+        continuum = 0.5 * (jnp.interp(0.985 * wave, at, sed) + jnp.interp(1.015 * wave, at, sed))
+        return luminosity * wave * wave / (units.C_ANGSTROM * continuum)
+
+    @eqx.filter_jit
     def emission_lines(self, observed: bool = False) -> tuple[Float[Array, " line"], Float[Array, " line"]]:
         """Rest-frame wavelengths in Angstrom (vacuum) of the emission lines, and their luminosities in Lsun after the galaxy's
         own dust; with `observed` after all else that absorbs, too. Raises TypeError for a galaxy without lines."""
         if self.lines is None:
-            raise TypeError("this galaxy has no emission lines: give it some, such as lines=NebularLines().")
+            raise TypeError("this galaxy has no emission lines: build it with lines=NebularLines(ssp).")
         share, _ = self.dust.checked_screens(self.ssp.sampling(self.redshift), self.ssp.lg_age)
-        wave, luminosity = self.lines.luminosities(self.ssp, self.weights()[None] * share[:, None, :])
+        metallicity, mass = self._stars(share)
+        if metallicity.shape[1] == 1:
+            wave, luminosity = self.lines.luminosities_separable(self.ssp, metallicity[:, 0], mass)
+        else:
+            wave, luminosity = self.lines.luminosities(self.ssp, metallicity[None] * mass[:, None, :])
         _, transmission = self.dust.checked_screens(wave, self.ssp.lg_age)
         luminosity = (luminosity * transmission).sum(0)
         return wave, luminosity * self.on_the_way(wave) if observed else luminosity
@@ -230,14 +261,17 @@ class GalaxySEDModel(AbstractModel):
     def _light(self, redshift: Number) -> Float[Array, " wave"]:
         """Luminosity in Lsun/Hz of the stars after dust, at the wavelengths that the SSP library samples."""
         share, transmission = self.dust.checked_screens(self.ssp.sampling(redshift), self.ssp.lg_age)
-        axes = self.ssp.lgmet, self.ssp.lg_age
-        metallicity = self.metallicity.checked_weights(*axes, self.sfh, self.t_obs)
-        mass = self.sfh.age_weights(self.ssp.lg_age, self.t_obs)[None, :] * share
+        metallicity, mass = self._stars(share)
         if metallicity.shape[1] == 1:
             light = self.ssp.integrate_separable(metallicity[:, 0], mass, redshift)
         else:
             light = self.ssp.integrate(metallicity[None] * mass[:, None, :], redshift)
         return (light * transmission).sum(0)
+
+    def _stars(self, share: Float[Array, "screen age"]) -> tuple[Float[Array, "met #age"], Float[Array, "screen age"]]:
+        """Distribution of metallicity, and mass formed in Msun of each age behind each screen of dust."""
+        metallicity = self.metallicity.checked_weights(self.ssp.lgmet, self.ssp.lg_age, self.sfh, self.t_obs)
+        return metallicity, self.sfh.age_weights(self.ssp.lg_age, self.t_obs)[None, :] * share
 
     def on_the_way(self, wave: Float[Array, " wave"]) -> Float[Array, " wave"]:
         """Fraction of the light at rest-frame wavelengths in Angstrom that is left after the intergalactic medium and, at the

@@ -13,6 +13,7 @@ from dspsx.dust.attenuation import DustLaw, DustModel
 from dspsx.filters import FilterSet
 from dspsx.galaxy import GalaxySEDModel
 from dspsx.igm import IGM
+from dspsx.lines import EmissionLines
 from dspsx.mass_loss import MassLoss
 from dspsx.metallicity import MetallicityModel
 from dspsx.sfh.base import StarFormationHistory
@@ -66,9 +67,12 @@ def evaluate(model: AbstractModel) -> jax.Array:
     if isinstance(model, MassAccretionHistory):
         return model.log_mah(t)
     if isinstance(model, MetallicityModel):
-        return model.joint_weights(lgmet, lg_age, DelayedTauSFH(), t_obs).ravel() / 1e9
+        return model.checked_weights(lgmet, lg_age, DelayedTauSFH(), t_obs).ravel()
     if isinstance(model, MassLoss):
         return model.surviving(lgmet, lg_age).ravel()
+    if isinstance(model, EmissionLines):
+        galaxy = fake_galaxy()
+        return jnp.arcsinh(model.luminosities(galaxy.ssp, galaxy.weights()[None])[1] / 1e3).ravel()
     if isinstance(model, IGM):
         return jnp.concatenate([model.transmission(wave, jnp.asarray(z, dtype)) for z in (0.0, 3.0, 8.0)])
     if isinstance(model, DustLaw):

@@ -17,6 +17,11 @@ AB_JY = 3631.0
 #: Luminosity density in Lsun/Hz of a source with absolute AB magnitude zero: 3631 Jy at 10 pc.
 AB_LSUN_HZ = AB_JY * 1e-23 * 4.0 * math.pi * (10.0 * PC_CM) ** 2 / LSUN_CGS
 
+#: Flux in erg/s/cm^2 of a line of 1 Lsun at 10 pc.
+LINE_AT_10PC = LSUN_CGS / (4.0 * math.pi * (10.0 * PC_CM) ** 2)
+
+#: How many of each unit of a line's flux make one erg/s/cm^2.
+PER_LINE_CGS = {"cgs": 1.0, "1e-17 cgs": 1e17, "W/m2": 1e-3}
 #: How many of each unit make one maggie.
 PER_MAGGIE = {
     "maggies": 1.0,
@@ -31,7 +36,16 @@ PER_MAGGIE = {
 
 def per_maggie(unit: str) -> float:
     """How many `unit` make one maggie. Raises ValueError for an unknown unit."""
+    return _known(unit, PER_MAGGIE)
+
+
+def per_cgs_line(unit: str) -> float:
+    """How many `unit` of a line's flux make one erg/s/cm^2. Raises ValueError for an unknown unit."""
+    return _known(unit, PER_LINE_CGS)
+
+
+def _known(unit: str, units: dict[str, float]) -> float:
     try:
-        return PER_MAGGIE[unit]
+        return units[unit]
     except KeyError:
-        raise ValueError(f"unknown flux unit {unit!r}; use one of {', '.join(PER_MAGGIE)}.") from None
+        raise ValueError(f"unknown flux unit {unit!r}; use one of {', '.join(units)}.") from None

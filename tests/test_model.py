@@ -204,7 +204,19 @@ def test_imports_go_downwards():
         "lines",
         "_progress",
     ]
-    order += ["nebular", "compressed", "galaxy", "spectroscopy", "indices", "bulk", "io", "testing", "plot", "demo", "cli"]
+    order += [
+        "nebular",
+        "compressed",
+        "galaxy",
+        "spectroscopy",
+        "indices",
+        "bulk",
+        "io",
+        "testing",
+        "plot",
+        "demo",
+        "cli",
+    ]
     root = pathlib.Path(dspsx.__file__).parent
     for path in root.rglob("*.py"):
         if path.name == "__init__.py" and path.parent == root:

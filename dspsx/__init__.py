@@ -6,7 +6,18 @@ from dspsx._operations import batch_axes, combine, partition, replace, stack, su
 from dspsx.bulk import predict, predict_and_gradient, predict_jacobian
 from dspsx.compressed import BandSSP, BandTable, Certificate
 from dspsx.cosmology import Cosmology
-from dspsx.dust import Calzetti00, DustLaw, DustModel, NoDust, Noll09, PartialCover, PowerLawDust, Salim18
+from dspsx.dust import (
+    Calzetti00,
+    CharlotFall00,
+    DustLaw,
+    DustModel,
+    KriekConroy13,
+    NoDust,
+    Noll09,
+    PartialCover,
+    PowerLawDust,
+    Salim18,
+)
 from dspsx.filters import FilterSet
 from dspsx.galaxy import GalaxySEDModel
 from dspsx.igm import IGM, DampingWing, Inoue14, Madau95
@@ -58,6 +69,7 @@ __all__ = [
     "BurstSFH",
     "Calzetti00",
     "Certificate",
+    "CharlotFall00",
     "ConstantSFH",
     "ContinuitySFH",
     "Cosmology",
@@ -79,6 +91,7 @@ __all__ = [
     "ImfMassLoss",
     "Inoue14",
     "Instrument",
+    "KriekConroy13",
     "LognormalMDF",
     "LognormalSFH",
     "LowRankSSP",

@@ -60,7 +60,7 @@ def evaluate(model: AbstractModel) -> jax.Array:
     wave, t_obs = jnp.geomspace(200.0, 3e4, 40, dtype=dtype), jnp.asarray(9.0, dtype)
     t = jnp.linspace(0.05, 13.5, 30, dtype=dtype)
     if isinstance(model, StarFormationHistory):
-        totals = jnp.stack([model.mass_formed(t_obs), model.mean_sfr(t_obs, 0.1) * 1e9])
+        totals = model.mean_sfr(t_obs, 0.1)[None] * 1e9
         # masses span twenty decades: compressed by a function without a singular point
         masses = jnp.arcsinh(jnp.concatenate([model.age_weights(lg_age, t_obs), totals]) / 1e3)
         return jnp.concatenate([model.sfr(t), masses])

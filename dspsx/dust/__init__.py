@@ -10,11 +10,14 @@ from dspsx.dust.attenuation import (
     PowerLawDust,
     Salim18,
 )
+from dspsx.dust.composite import CharlotFall00, KriekConroy13
 
 __all__ = [
     "Calzetti00",
+    "CharlotFall00",
     "DustLaw",
     "DustModel",
+    "KriekConroy13",
     "NoDust",
     "Noll09",
     "PartialCover",

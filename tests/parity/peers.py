@@ -154,3 +154,11 @@ def dsps_burst(params, smooth, lg_age):
     from dsps.sfh import diffburst
 
     return np.asarray(diffburst.calc_bursty_age_weights(diffburst.BurstParams(*params), smooth, lg_age))
+
+
+def dsps_kriek_conroy(micron, av, delta):
+    """Attenuation of a Noll et al. curve with the bump that dsps derives from the slope."""
+    from dsps.dust import att_curves
+
+    bump = att_curves._get_eb_from_delta(delta)
+    return np.asarray(av * att_curves.noll09_k_lambda(micron, bump, delta) / att_curves.RV_C00)

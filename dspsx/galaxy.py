@@ -5,6 +5,7 @@ from typing import Any, final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from dspsx import units
@@ -12,6 +13,7 @@ from dspsx._model import AbstractModel, Number, Scalar, is_concrete, param, requ
 from dspsx._numerics import safe_log10
 from dspsx.cosmology import Cosmology
 from dspsx.dust.attenuation import DustLaw, DustModel, NoDust
+from dspsx.dust.emission import DustEmission
 from dspsx.filters import FilterSet
 from dspsx.igm import IGM
 from dspsx.lines import EmissionLines
@@ -19,7 +21,10 @@ from dspsx.mass_loss import ImfMassLoss, MassLoss
 from dspsx.metallicity import LognormalMDF, MetallicityModel
 from dspsx.sfh.base import StarFormationHistory
 from dspsx.sfh.diffstar import DiffstarSFH
-from dspsx.ssp import SSPGrid, SSPLibrary
+from dspsx.ssp import SSPGrid, SSPLibrary, widths_in_hertz
+
+#: Angstrom. Where what dust absorbs of the gas's continuum is summed up.
+_CONTINUUM = np.geomspace(912.0, 3e4, 96)
 
 
 def _lsst() -> FilterSet:
@@ -36,6 +41,10 @@ class GalaxySEDModel(AbstractModel):
     screens (one, with s = 1, for a law of wavelength alone). Every method is differentiable with respect to every
     parameter; each describes ONE galaxy: batch them with `dspsx.stack` and `eqx.filter_vmap`.
 
+    To this `lines` adds the light of ionised gas, behind the same dust, and `dust_emission` what the dust has absorbed of
+    both, in the infrared. In bands lines count as delta functions, and gas and dust by samples of each band, not of the SSP
+    grid: they are exact also where the grid is coarse or has ended.
+
     Between the galaxy and us, and of observed light only, `igm` absorbs, and `foreground`, a law of dust at observed
     wavelengths, for data that are not corrected for the Milky Way (A_V = 3.1 E(B-V)).
 
@@ -47,6 +56,7 @@ class GalaxySEDModel(AbstractModel):
     sfh: StarFormationHistory = eqx.field(default_factory=DiffstarSFH, kw_only=True)
     metallicity: MetallicityModel = eqx.field(default_factory=LognormalMDF, kw_only=True)
     dust: DustModel = eqx.field(default_factory=NoDust, kw_only=True)
+    dust_emission: DustEmission | None = eqx.field(default=None, kw_only=True)
     lines: EmissionLines | None = eqx.field(default=None, kw_only=True)
     igm: IGM | None = eqx.field(default=None, kw_only=True)
     foreground: DustLaw | None = eqx.field(default=None, kw_only=True)
@@ -61,6 +71,7 @@ class GalaxySEDModel(AbstractModel):
             "sfh": StarFormationHistory,
             "metallicity": MetallicityModel,
             "dust": DustModel,
+            "dust_emission": DustEmission,
             "lines": EmissionLines,
             "igm": IGM,
             "foreground": DustLaw,
@@ -69,7 +80,7 @@ class GalaxySEDModel(AbstractModel):
             "cosmology": Cosmology,
         }
         for name, kind in kinds.items():
-            if getattr(self, name) is None and name in ("lines", "igm", "foreground"):
+            if getattr(self, name) is None and name in ("dust_emission", "lines", "igm", "foreground"):
                 continue
             if not isinstance(getattr(self, name), kind):
                 wanted = "an SSPGrid or another SSPLibrary" if name == "ssp" else f"a {kind.__name__}"
@@ -113,8 +124,8 @@ class GalaxySEDModel(AbstractModel):
     @eqx.filter_jit
     def rest_sed(self) -> Float[Array, " wave"]:
         """Luminosity in Lsun/Hz at the rest-frame wavelengths of the SSP grid, after dust; emission lines are not drawn."""
-        self.ssp.spectrum_wave()
-        return self._light(0.0)
+        wave, light = self.ssp.spectrum_wave(), self._starlight(0.0)
+        return light + self._glow(wave) if self._glows else light
 
     @eqx.filter_jit
     def observed_sed(self, unit: str = "maggies") -> Float[Array, " wave"]:
@@ -182,15 +193,21 @@ class GalaxySEDModel(AbstractModel):
         own dust; with `observed` after all else that absorbs, too. Raises TypeError for a galaxy without lines."""
         if self.lines is None:
             raise TypeError("this galaxy has no emission lines: build it with lines=NebularLines(ssp).")
+        wave, luminosity, transmission = self._line_light(self.lines)
+        luminosity = (luminosity * transmission).sum(0)
+        return wave, luminosity * self.on_the_way(wave) if observed else luminosity
+
+    def _line_light(
+        self, lines: EmissionLines
+    ) -> tuple[Float[Array, " line"], Float[Array, "screen line"], Float[Array, "screen line"]]:
+        """Wavelengths of the lines, their luminosities behind each screen, and the screens' transmission."""
         share, _ = self.dust.checked_screens(self.ssp.sampling(self.redshift), self.ssp.lg_age)
         metallicity, mass = self._stars(share)
         if metallicity.shape[1] == 1:
-            wave, luminosity = self.lines.luminosities_separable(self.ssp, metallicity[:, 0], mass)
+            wave, luminosity = lines.luminosities_separable(self.ssp, metallicity[:, 0], mass)
         else:
-            wave, luminosity = self.lines.luminosities(self.ssp, metallicity[None] * mass[:, None, :])
-        _, transmission = self.dust.checked_screens(wave, self.ssp.lg_age)
-        luminosity = (luminosity * transmission).sum(0)
-        return wave, luminosity * self.on_the_way(wave) if observed else luminosity
+            wave, luminosity = lines.luminosities(self.ssp, metallicity[None] * mass[:, None, :])
+        return wave, luminosity, self.dust.checked_screens(wave, self.ssp.lg_age)[1]
 
     def sfr(self, timescale: Number = 0.1) -> Scalar:
         """Star formation rate in Msun/yr, averaged over the last `timescale` Gyr (0.1: 100 Myr); 0: at this moment.
@@ -250,23 +267,83 @@ class GalaxySEDModel(AbstractModel):
         )
 
     def _band_luminosity(self, redshift: Number, observed: bool) -> Float[Array, " band"]:
-        light = self._light(redshift)
+        light = self._starlight(redshift)
         if observed:
             light = light * self.on_the_way(self.ssp.sampling(redshift))
         bands = self.ssp.band_average(self.filters, light, redshift)
-        if self.lines is None:
-            return bands
-        return bands + self.filters.line_average(*self.emission_lines(observed), redshift)
+        if self.lines is not None:
+            bands = bands + self.filters.line_average(*self.emission_lines(observed), redshift)
+        if self._glows:
+            seen, weight = self.filters.samples()
+            wave = seen.ravel() / (1.0 + jnp.asarray(redshift, seen.dtype))
+            glow = self._glow(wave)
+            glow = glow * self.on_the_way(wave) if observed else glow
+            bands = bands + (glow.reshape(seen.shape) * weight).sum(-1)
+        return bands
 
-    def _light(self, redshift: Number) -> Float[Array, " wave"]:
+    def _starlight(self, redshift: Number) -> Float[Array, " wave"]:
         """Luminosity in Lsun/Hz of the stars after dust, at the wavelengths that the SSP library samples."""
-        share, transmission = self.dust.checked_screens(self.ssp.sampling(redshift), self.ssp.lg_age)
+        share, transmission = self.screens(self.ssp.sampling(redshift))
+        return (self._behind(share, self.ssp, redshift) * transmission).sum(0)
+
+    def _behind(
+        self, share: Float[Array, "screen age"], ssp: SSPLibrary, redshift: Number
+    ) -> Float[Array, "screen wave"]:
+        """Light of the stars behind each screen, at the wavelengths of a library."""
         metallicity, mass = self._stars(share)
         if metallicity.shape[1] == 1:
-            light = self.ssp.integrate_separable(metallicity[:, 0], mass, redshift)
-        else:
-            light = self.ssp.integrate(metallicity[None] * mass[:, None, :], redshift)
-        return (light * transmission).sum(0)
+            return ssp.integrate_separable(metallicity[:, 0], mass, redshift)
+        return ssp.integrate(metallicity[None] * mass[:, None, :], redshift)
+
+    def screens(self, wave: Float[Array, " wave"]) -> tuple[Float[Array, "screen age"], Float[Array, "screen wave"]]:
+        """What the galaxy's own dust and gas let through of its stars' light: share of each age behind each screen, and the
+        screens' transmission at rest-frame wavelengths in Angstrom."""
+        share, transmission = self.dust.checked_screens(wave, self.ssp.lg_age)
+        left = None if self.lines is None else self.lines.transmission(wave)
+        return share, transmission if left is None else transmission * left[None, :]
+
+    @property
+    def _glows(self) -> bool:
+        """Whether there is light that neither stars nor lines emit."""
+        return self.dust_emission is not None or (self.lines is not None and self.lines.has_continuum)
+
+    def _glow(self, wave: Float[Array, " wave"]) -> Float[Array, " wave"]:
+        """Luminosity in Lsun/Hz of the gas's continuum, after dust, and of the dust."""
+        glow = jnp.zeros_like(wave)
+        if self.lines is not None and self.lines.has_continuum:
+            share, transmission = self.dust.checked_screens(wave, self.ssp.lg_age)
+            glow = glow + (self._continuum(share, wave) * transmission).sum(0)
+        if self.dust_emission is not None:
+            glow = glow + self.dust_luminosity() * self.dust_emission.spectrum(wave)
+        return glow
+
+    def _continuum(self, share: Float[Array, "screen age"], wave: Float[Array, " wave"]) -> Any:
+        """Luminosity in Lsun/Hz of the gas behind each screen of dust."""
+        assert self.lines is not None
+        metallicity, mass = self._stars(share)
+        if metallicity.shape[1] == 1:
+            return self.lines.continuum_separable(self.ssp, metallicity[:, 0], mass, wave)
+        return self.lines.continuum(self.ssp, metallicity[None] * mass[:, None, :], wave)
+
+    @eqx.filter_jit
+    def dust_luminosity(self) -> Scalar:
+        """Luminosity in Lsun that the galaxy's own dust absorbs, and emits again: of stars, of lines, and of the gas's
+        continuum. What the gas absorbs of the ionising light is not in it."""
+        ssp, width = self.ssp.bolometric()
+        wave = ssp.sampling(self.redshift)
+        share, left = self.dust.checked_screens(wave, self.ssp.lg_age)
+        light = self._behind(share, ssp, self.redshift)
+        gas = None if self.lines is None else self.lines.transmission(wave)
+        light = light if gas is None else light * gas[None, :]
+        absorbed = (light * (1.0 - left) * width[None, :]).sum()
+        if self.lines is not None:
+            _, light, left = self._line_light(self.lines)
+            absorbed = absorbed + (light * (1.0 - left)).sum()
+        if self.lines is not None and self.lines.has_continuum:
+            wave = jnp.asarray(_CONTINUUM, wave.dtype)
+            share, left = self.dust.checked_screens(wave, self.ssp.lg_age)
+            absorbed = absorbed + (self._continuum(share, wave) * (1.0 - left) * widths_in_hertz(wave)[None, :]).sum()
+        return absorbed
 
     def _stars(self, share: Float[Array, "screen age"]) -> tuple[Float[Array, "met #age"], Float[Array, "screen age"]]:
         """Distribution of metallicity, and mass formed in Msun of each age behind each screen of dust."""

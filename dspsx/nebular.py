@@ -1,4 +1,4 @@
-"""Emission lines of gas: ionised by the very stars in use (`NebularLines`), or tabulated with them (`TabulatedLines`)."""
+"""Light of gas: ionised by the very stars in use (`NebularLines`), or lines tabulated with them (`TabulatedLines`)."""
 
 import difflib
 import functools
@@ -25,7 +25,7 @@ LYMAN_LIMIT = 911.76
 #: Photons per second in which ionising photon rates are counted: the rates themselves are beyond float32's range.
 PHOTONS = 1e46
 _PLANCK_CGS = 6.62607015e-27
-_TABLE_FILE = "nebular_lines.h5"
+_TABLE_FILE, _CONTINUUM_FILE = "nebular_lines.h5", "nebular_continuum.h5"
 _KEYS = ("ssp_emline_name", "ssp_emline_wave", "ssp_emline_luminosity")
 #: Least rate (1e31 photons per second) by which a mean over photons is divided, so that no photons make no NaN.
 _LEAST = 1e-15
@@ -58,7 +58,7 @@ class _NamedLines(EmissionLines):
 
 @final
 class NebularLines(_NamedLines):
-    r"""Lines of gas that the young stars ionise, by the photons that the galaxy's own SSP grid has for it.
+    r"""Lines and continuum of gas that the young stars ionise, by the photons that the galaxy's own SSP grid has for it.
 
     .. math:: L_l = (1 - f_{esc}) \sum_{Z, a} m_{Z, a} \, Q_H(Z, a) \, \epsilon_l(\log U, Z_{gas}, a)
 
@@ -67,6 +67,11 @@ class NebularLines(_NamedLines):
     et al. 2018, MNRAS 480, 4379, with Cloudy, Ferland et al. 2017, RMxAA 53, 385). No dust: galaxies apply theirs.
     Ly_alpha_1216 is what the gas emits, before it is scattered.
 
+    The continuum of the same models (bound-free, free-free, two-photon) is the same sum with an energy per Hz,
+    epsilon_nu(log U, Z_gas, a), from 911.76 A to 1 cm in steps of 0.5 % of the wavelength, over two of which edges are
+    smeared; beyond 1300 A it is else within 0.04 % rms of theirs, 1.4 % at most. In exchange the gas takes the stars' light
+    below 911.76 A, but for `escape`: that of the stars older than `until`, too.
+
     **Parameters:** `logu`, log10 of the ionisation parameter. `lgmet_gas`, log10 Z of the gas, used with `tied=False` only.
     `escape`, the share of the ionising photons that the gas does not get, because they leave or meet dust grains.
 
@@ -74,11 +79,14 @@ class NebularLines(_NamedLines):
     then be used with any form of that grid, compressed ones too. `tied`: the gas has the mean log10 Z of the young stars,
     each age weighted by its ionising photons. `lines`: names of those wanted, out of 89; fewer are faster. `until`: age in
     Gyr beyond which stars ionise nothing, 30 Myr unless told otherwise (old stars' photons meet other gas, if any).
+    `continuum=False`: lines alone, of gas that takes the same light.
 
     The table has log U = -4 to -1, Z = 0.0001 to 0.02 and ages of 1 to 16 Myr. Outside its nearest edge is used: gas above
     Z = 0.02 emits per photon what gas at 0.02 does, because the source's own models above are unsound (H-alpha 5 to 10 times
     too weak). In log U and log10 Z, the lines of a constant star formation rate are interpolated by cubics in log luminosity,
-    and how they change with age is linear, as is the interpolation in log age.
+    and how they change with age is linear, as is the interpolation in log age. The continuum, which varies less, is
+    interpolated by cubics in luminosity: per photon it differs from that of a constant star formation rate by 7 % rms or less
+    up to 5 Myr of age, by 20 % at 10 Myr, and between neighbours in log U by 11 % at most.
 
     Raises TypeError for an `ssp` without a spectrum, ValueError for one that has no ionising photons or for unknown lines.
     """
@@ -86,6 +94,7 @@ class NebularLines(_NamedLines):
     line_names: tuple[str, ...] = eqx.field(static=True)
     tied: bool = eqx.field(static=True)
     nodes: tuple[tuple[float, ...], tuple[float, ...]] = eqx.field(static=True)
+    axis: tuple[float, float] = eqx.field(static=True, default=(1.0, 1.0))
     logu: Scalar = param(-2.5, bounds=(-4.0, -1.0), doc="log10 of the ionisation parameter")
     lgmet_gas: Scalar = param(
         -1.85,
@@ -104,6 +113,8 @@ class NebularLines(_NamedLines):
     moments: Float[Array, "young met_moment"] = data()
     steady: Float[Array, "logu_met line"] = data()
     change: Float[Array, "met_age logu_line"] = data()
+    factors: Float[Array, "met_age logu_factor"] | None = data(None, convert=False)
+    spectra: Float[Array, "step two_factor"] | None = data(None, convert=False)
 
     def __init__(
         self,
@@ -115,6 +126,7 @@ class NebularLines(_NamedLines):
         tied: bool = True,
         lines: Sequence[str] | None = None,
         until: float = 0.03,
+        continuum: bool = True,
     ):
         ssp = SSPGrid.default() if ssp is None else ssp
         if not isinstance(ssp, SSPGrid):
@@ -122,8 +134,9 @@ class NebularLines(_NamedLines):
                 "NebularLines needs the spectra of an SSPGrid to count ionising photons; got "
                 f"{type(ssp).__name__}. Make it of the full grid: it is valid for that grid's compressed forms too."
             )
-        if not isinstance(tied, bool):
-            raise TypeError(f"NebularLines.tied must be True or False; got {tied!r}.")
+        for what, x in (("tied", tied), ("continuum", continuum)):
+            if not isinstance(x, bool):
+                raise TypeError(f"NebularLines.{what} must be True or False; got {x!r}.")
         table = _table()
         wanted = table.names if lines is None else _chosen(lines, "NebularLines.lines")
         columns = [_find(name, table.names, "NebularLines") for name in wanted]
@@ -135,36 +148,81 @@ class NebularLines(_NamedLines):
         steady, change = table.factors()
         self.steady = jnp.log(jnp.asarray(steady[:, columns] * (PHOTONS / units.LSUN_CGS), float))
         self.change = change[..., columns].reshape(len(table.lgmet) * table.lg_age.size, -1)
+        self.factors, self.spectra, self.axis = None, None, (1.0, 1.0)
+        if continuum:
+            factors, spectra, self.axis = _continuum_table()
+            self.factors, self.spectra = jnp.asarray(factors, float), jnp.asarray(spectra, float)
 
     def luminosities(self, ssp, weights):
-        self.check_use(ssp)
-        n_met, n_young = self.lgmet.size, self.moments.shape[0]
-        young = weights[..., :n_young].reshape(weights.shape[0], -1)
-        moments = self.moments.reshape(n_young, n_met, -1).swapaxes(0, 1).reshape(n_met * n_young, -1)
-        return self.wave.astype(weights.dtype), jax.vmap(self._one_screen)(matmul(young, moments))
+        """As in `EmissionLines`; raises ValueError for an SSP library with other metallicities or ages."""
+        return self.wave.astype(weights.dtype), jax.vmap(self._one_screen)(self._moments(ssp, weights))
 
     def luminosities_separable(
         self, ssp: SSPLibrary, metallicity: Float[Array, " met"], mass: Float[Array, "screen age"]
     ) -> tuple[Float[Array, " line"], Float[Array, "screen line"]]:
         """As `luminosities`, of weights that are a product of a distribution of metallicity and masses of each age."""
-        self.check_use(ssp)
-        moments = sum_of_products(metallicity, matmul(mass[:, : self.moments.shape[0]], self.moments))
-        return self.wave.astype(mass.dtype), jax.vmap(self._one_screen)(moments)
+        return self.wave.astype(mass.dtype), jax.vmap(self._one_screen)(self._separable(ssp, metallicity, mass))
+
+    @property
+    def has_continuum(self) -> bool:
+        """Whether the continuum of the gas is there, besides its lines."""
+        return self.spectra is not None
+
+    def continuum(self, ssp, weights, wave):
+        """Luminosity in Lsun/Hz, before dust, of the gas's continuum at rest-frame wavelengths in Angstrom; zero outside of
+        911.76 A to 1 cm. None with `continuum=False`."""
+        return self._glow(self._moments(ssp, weights), wave)
+
+    def continuum_separable(self, ssp, metallicity, mass, wave):
+        """As `continuum`, of weights that are a product of a distribution of metallicity and masses of each age."""
+        return self._glow(self._separable(ssp, metallicity, mass), wave)
+
+    def transmission(self, wave: Float[Array, " wave"]) -> Float[Array, " wave"]:
+        """Fraction of the stars' light that the gas lets through: `escape` below the Lyman limit, all above."""
+        return jnp.where(wave < LYMAN_LIMIT, self.escape.astype(wave.dtype), 1.0)
 
     def ionising_photons(self, weights: Float[Array, "screen met age"]) -> Float[Array, " screen"]:
         """Ionising photons of stars with `weights` in Msun formed, in 1e46 per second, those that escape included."""
         return matmul(weights.reshape(weights.shape[0], -1), self.rate.reshape(-1, 1))[:, 0]
 
+    def _moments(self, ssp, weights) -> Float[Array, "screen moment"]:
+        """Of the stars behind each screen: photons of each age of the table, sum of mean photons and of mean photons times
+        lgmet."""
+        self.check_use(ssp)
+        n_met, n_young = self.lgmet.size, self.moments.shape[0]
+        young = weights[..., :n_young].reshape(weights.shape[0], -1)
+        return matmul(young, self.moments.reshape(n_young, n_met, -1).swapaxes(0, 1).reshape(n_met * n_young, -1))
+
+    def _separable(self, ssp, metallicity, mass) -> Float[Array, "screen moment"]:
+        self.check_use(ssp)
+        return sum_of_products(metallicity, matmul(mass[:, : self.moments.shape[0]], self.moments))
+
+    def _state(self, moments: Float[Array, " moment"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """log U and log10 Z of the gas, held inside the table."""
+        gas = moments[-1] / jnp.maximum(moments[-2], _LEAST) if self.tied else self.lgmet_gas
+        logu, lgmet = self.nodes
+        return _within(self.logu.astype(moments.dtype), logu), _within(gas.astype(moments.dtype), lgmet)
+
     def _one_screen(self, moments: Float[Array, " moment"]) -> Float[Array, " line"]:
-        """Lsun in each line of the gas behind a screen; `moments`: photons of each age of the table, sum of mean photons and
-        of mean photons times lgmet."""
-        photons, total, lgmet = moments[:-2], moments[-2], moments[-1]
-        gas = lgmet / jnp.maximum(total, _LEAST) if self.tied else self.lgmet_gas.astype(moments.dtype)
-        at = [_within(x.astype(moments.dtype), nodes) for x, nodes in zip((self.logu, gas), self.nodes, strict=True)]
-        steady = jnp.exp(matmul(outer(*(_cubic(*x) for x in zip(at, self.nodes, strict=True))), self.steady))
-        of_logu, of_gas = (_linear(*x) for x in zip(at, self.nodes, strict=True))
-        change = sum_of_products(of_logu, matmul(outer(of_gas, photons), self.change))
+        """Lsun in each line of the gas behind a screen."""
+        at = self._state(moments)
+        steady = jnp.exp(matmul(outer(*map(_cubic, at, self.nodes)), self.steady))
+        of_logu, of_gas = map(_linear, at, self.nodes)
+        change = sum_of_products(of_logu, matmul(outer(of_gas, moments[:-2]), self.change))
         return (1.0 - self.escape) * steady * change
+
+    def _glow(
+        self, moments: Float[Array, "screen moment"], wave: Float[Array, " wave"]
+    ) -> Float[Array, "screen wave"] | None:
+        if self.factors is None or self.spectra is None:
+            return None
+        factors, spectra = self.factors, _interpolate(self.spectra, self.axis, wave)
+
+        def one_screen(moments):
+            of_logu, of_gas = map(_cubic, self._state(moments), self.nodes)
+            return (1.0 - self.escape) * sum_of_products(of_logu, matmul(outer(of_gas, moments[:-2]), factors))
+
+        return matmul(jax.vmap(one_screen)(moments), spectra.T)
 
 
 @final
@@ -281,6 +339,36 @@ def _table() -> _Table:
         names = tuple(name.decode() for name in file["name"][()])
     nodes = {key: tuple(arrays.pop(key).tolist()) for key in ("logu", "lgmet")}
     return _Table(names=names, **nodes, **arrays)
+
+
+@functools.cache
+def _continuum_table() -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
+    """Factors (met x age, logu x factor); for each step of the axis the spectra in Lsun/Hz per 1e46 photons per second, and
+    their change over it (step, 2 x factor); the axis: first wavelength in Angstrom, and step in its logarithm."""
+    source = importlib.resources.files("dspsx") / "data" / _CONTINUUM_FILE
+    keys = ("wave", "factors", "spectra")
+    with importlib.resources.as_file(source) as path, open_hdf5(path, "NebularLines", keys) as file:
+        wave, factors, spectra = (np.asarray(file[key][()], float) for key in keys)
+    _, n_met, n_age, _ = factors.shape
+    spectra = spectra.T * (PHOTONS / units.LSUN_CGS)
+    axis = float(wave[0]), float(np.log(wave[-1] / wave[0]) / (wave.size - 1))
+    steps = np.concatenate([spectra[:-1], np.diff(spectra, axis=0)], axis=1)
+    return factors.transpose(1, 2, 0, 3).reshape(n_met * n_age, -1), steps, axis
+
+
+def _interpolate(
+    spectra: Float[Array, "step two_factor"], axis: tuple[float, float], wave: Float[Array, " wave"]
+) -> Float[Array, "wave factor"]:
+    """Spectra of `_continuum_table` at any wavelengths; zero outside of theirs."""
+    first, step = axis
+    # one row for each wavelength, of what no gradient goes into: the transpose of taking numbers from a table is slow
+    x = jnp.log(wave / first) / step
+    inside = (x >= 0) & (x <= len(spectra))
+    x = jnp.where(inside, x, 0.0)
+    row = jnp.minimum(x.astype(jnp.int32), len(spectra) - 1)
+    value, change = jnp.split(spectra.astype(wave.dtype).at[row].get(mode="promise_in_bounds"), 2, axis=1)
+    light = value + (x - row.astype(x.dtype))[:, None] * change
+    return jnp.where(inside[:, None], light, 0.0)
 
 
 def _photons(ssp: SSPGrid, nodes: np.ndarray, until: float) -> tuple[Any, Any]:

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from dspsx import units
 from dspsx._files import open_hdf5, write_hdf5
 from dspsx._model import AbstractModel, Number, data, is_concrete, warn
-from dspsx._numerics import crowding, outer
+from dspsx._numerics import crowding, gauss_legendre, outer
 from dspsx.filters import FilterSet
 
 _KEYS = ("ssp_lgmet", "ssp_lg_age_gyr", "ssp_wave", "ssp_flux")
@@ -59,6 +59,12 @@ class SSPLibrary(AbstractModel):
     @abc.abstractmethod
     def spectrum_wave(self) -> Float[Array, " wave"]:
         """Rest-frame wavelengths in Angstrom of a spectrum; raises TypeError if the library holds none."""
+
+    def bolometric(self) -> "tuple[SSPLibrary, Float[Array, ' wave']]":
+        """A library of the same stars, and widths in Hz for its wavelengths: light times widths, summed, is a luminosity in
+        Lsun. Raises TypeError if there is none."""
+        wave = self.spectrum_wave()
+        return self, widths_in_hertz(wave)
 
     def check_use(self, filters: FilterSet, redshift: Number) -> None:
         """Hook: warn, or raise ValueError, of a galaxy with these bands or at this redshift, where values can be seen."""
@@ -247,6 +253,16 @@ class LowRankSSP(SSPLibrary):
         flat = weights.reshape(*weights.shape[:-2], -1)
         factors = jnp.matmul(flat, self.basis.reshape(-1, self.basis.shape[-1]), precision=precise)
         return jnp.matmul(factors, self.spectra, precision=precise)
+
+
+def widths_in_hertz(wave: Float[Array, " wave"]) -> Float[Array, " wave"]:
+    """Integrals over frequency of the hat functions of a wavelength axis in Angstrom."""
+    step, falling, rising = jnp.diff(wave), 0.0, 0.0
+    for node, weight in zip(*gauss_legendre(3), strict=True):
+        at = wave[:-1] + step * float(node)
+        value = step * float(weight) * (units.C_ANGSTROM / at) / at
+        falling, rising = falling + value * (1.0 - float(node)), rising + value * float(node)
+    return jnp.pad(falling, (0, 1)) + jnp.pad(rising, (1, 0))
 
 
 def factorise(flux: np.ndarray, scale: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:

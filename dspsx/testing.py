@@ -10,6 +10,8 @@ import numpy as np
 from dspsx._model import AbstractModel, Parameter, infos
 from dspsx.cosmology import Cosmology
 from dspsx.dust.attenuation import DustLaw, DustModel
+from dspsx.dust.draine import DustTable
+from dspsx.dust.emission import DustEmission
 from dspsx.filters import FilterSet
 from dspsx.galaxy import GalaxySEDModel
 from dspsx.igm import IGM
@@ -53,6 +55,15 @@ def fake_galaxy(**ingredients: Any) -> GalaxySEDModel:
     return GalaxySEDModel(**(defaults | ingredients))
 
 
+def fake_dust_table() -> DustTable:
+    """A table of blackbodies, hotter in more intense starlight, with a band at 7.7 micron for the PAHs."""
+    wave, q_pah, u_min = np.geomspace(1e4, 1e8, 120), np.array([0.47, 2.0, 4.58]), np.array([0.1, 1.0, 25.0])
+    t = np.array([20.0, 50.0])[:, None, None] * u_min[None, :, None] ** (1 / 6)
+    body = wave**-3 / np.expm1(np.minimum(1.44e8 / (wave * t), 80.0))
+    band = np.exp(-((np.log(wave / 7.7e4) / 0.2) ** 2)) * body.max(-1, keepdims=True)
+    return DustTable.from_spectra(wave, q_pah, u_min, body[:, None] + 0.01 * q_pah[:, None, None] * band[:, None])
+
+
 def evaluate(model: AbstractModel) -> jax.Array:
     """One flat array that depends on everything an ingredient does: what the contract tests differentiate."""
     dtype = jnp.zeros(()).dtype
@@ -72,7 +83,11 @@ def evaluate(model: AbstractModel) -> jax.Array:
         return model.surviving(lgmet, lg_age).ravel()
     if isinstance(model, EmissionLines):
         galaxy = fake_galaxy()
-        return jnp.arcsinh(model.luminosities(galaxy.ssp, galaxy.weights()[None])[1] / 1e3).ravel()
+        weights = galaxy.weights()[None]
+        light = [jnp.arcsinh(model.luminosities(galaxy.ssp, weights)[1] / 1e3).ravel()]
+        glow, left = model.continuum(galaxy.ssp, weights, wave), model.transmission(wave)
+        light += [] if glow is None else [jnp.arcsinh(glow * 1e9).ravel()]
+        return jnp.concatenate(light if left is None else [*light, left])
     if isinstance(model, IGM):
         return jnp.concatenate([model.transmission(wave, jnp.asarray(z, dtype)) for z in (0.0, 3.0, 8.0)])
     if isinstance(model, DustLaw):
@@ -80,13 +95,19 @@ def evaluate(model: AbstractModel) -> jax.Array:
     if isinstance(model, DustModel):
         share, transmission = model.screens(wave, lg_age)
         return (share.T @ transmission).ravel()
+    if isinstance(model, DustEmission):
+        # over the emission of dust at 30 K or so
+        return model.spectrum(jnp.geomspace(91.0, 1e8, 60, dtype=dtype)) * 1e13
     if isinstance(model, Cosmology):
         z = jnp.asarray(0.7, dtype)
         return jnp.stack([model.age(z), model.distance_modulus(z), model.lookback_time(z)])
     if isinstance(model, GalaxySEDModel):
         mass = jnp.arcsinh(model.mass_formed() / 1e3)
         left = jnp.arcsinh(model.mass_surviving() / 1e3)
-        return jnp.concatenate([model.magnitudes(), model.rest_magnitudes(), jnp.stack([mass, left, model.sfr()])])
+        absorbed = jnp.arcsinh(model.dust_luminosity() / 1e3)
+        return jnp.concatenate(
+            [model.magnitudes(), model.rest_magnitudes(), jnp.stack([mass, left, absorbed, model.sfr()])]
+        )
     raise TypeError(f"testing.evaluate does not know what to ask of a {type(model).__name__}.")
 
 

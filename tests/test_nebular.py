@@ -278,7 +278,7 @@ def test_float32_is_as_good_as_float64():
 
 
 def test_in_bands_lines_are_delta_functions(x64):
-    lines = NebularLines(testing.fake_ssp())
+    lines = NebularLines(testing.fake_ssp(), continuum=False)
     young = {"dust": dspsx.Calzetti00(av=0.5), "sfh": dspsx.ConstantSFH(age=0.05)}
     galaxy, stars = testing.fake_galaxy(**young, lines=lines), testing.fake_galaxy(**young)
     wave = lines.wave

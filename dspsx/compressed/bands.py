@@ -21,12 +21,44 @@ from dspsx.ssp import SSPLibrary
 _BLOCK = 256
 
 
+@final
+class EnergySSP(SSPLibrary):
+    r"""Luminosity of simple stellar populations at the few wavelengths from which follows what dust absorbs of it in all.
+
+    Node n carries the luminosity in Lsun that :math:`\int L_\nu \phi_n \, d\nu` collects, as in `BandSSP`: its sum with what
+    dust absorbs at each node is the absorbed luminosity.
+    """
+
+    wave: Float[Array, " node"] = data()
+    lg_age: Float[Array, " age"] = data()
+    lgmet: Float[Array, " met"] = data()
+    flux: Float[Array, "met age node"] = data()
+
+    def sampling(self, redshift):
+        return self.wave
+
+    def integrate(self, weights, redshift=0.0):
+        return matmul(weights.reshape(*weights.shape[:-2], -1), self.flux.reshape(-1, self.wave.size))
+
+    def integrate_separable(self, metallicity, mass, redshift=0.0):
+        flux = self.flux.swapaxes(0, 1).reshape(self.lg_age.size, -1)
+        return sum_of_products(metallicity, matmul(mass, flux))
+
+    def band_average(self, filters, light, redshift):
+        raise TypeError("an EnergySSP knows the light of no band.")
+
+    def spectrum_wave(self):
+        raise TypeError("an EnergySSP has no spectrum.")
+
+
 class _Bands(SSPLibrary):
     """What the light of bands at one redshift and at any have in common."""
 
     sizes: eqx.AbstractVar[tuple[int, ...]]
+    order: eqx.AbstractVar[tuple[int, ...]]
     digest: eqx.AbstractVar[str]
     certificate: eqx.AbstractVar[Certificate]
+    energy: eqx.AbstractVar[EnergySSP | None]
 
     def brief(self) -> str:
         """The certificate, for printing a model that holds it."""
@@ -38,10 +70,18 @@ class _Bands(SSPLibrary):
             "compressed from."
         )
 
+    def bolometric(self):
+        if self.energy is None:
+            raise TypeError(
+                "this galaxy was compressed without dust emission, and does not know how much its dust absorbs: compress the "
+                "full galaxy again, with its dust_emission."
+            )
+        return self.energy, jnp.ones_like(self.energy.wave)
+
     def band_average(self, filters, light, redshift):
         self._check_bands(filters)
         self.check_range(redshift)
-        of_band = np.repeat(np.eye(len(self.sizes)), self.sizes, axis=0)
+        of_band = np.repeat(np.eye(len(self.sizes))[list(self.order)], self.sizes, axis=0)
         return matmul(light, jnp.asarray(of_band, light.dtype))
 
     def check_use(self, filters, redshift):
@@ -95,10 +135,12 @@ class BandSSP(_Bands):
     not asked for.
 
     **Fields:** `wave` (node,) rest-frame Angstrom; `flux` (met, age, node) Lsun/Hz per Msun; `slope`, its derivative with
-    respect to redshift; `sizes`, nodes of each band; `digest` of the filters; `certificate`.
+    respect to redshift; `sizes`, nodes of each band, and `order`, the bands; `digest` of the filters; `certificate`; `energy`,
+    for a galaxy with dust emission.
     """
 
     sizes: tuple[int, ...] = eqx.field(static=True)
+    order: tuple[int, ...] = eqx.field(static=True)
     digest: str = eqx.field(static=True)
     certificate: Certificate
     wave: Float[Array, " node"] = data()
@@ -106,6 +148,7 @@ class BandSSP(_Bands):
     lgmet: Float[Array, " met"] = data()
     flux: Float[Array, "met age node"] = data()
     slope: Float[Array, "met age node"] = data()
+    energy: EnergySSP | None = None
 
     def sampling(self, redshift):
         return self.wave
@@ -155,14 +198,17 @@ class BandTable(_Bands):
     nearly the same wavelengths. Galaxies evaluated together in order of redshift share the matrices (`dspsx.predict` sees to
     the order); in any other order the result is the same, and slower.
 
-    **Fields:** `wave` (segment, node) rest-frame Angstrom; `basis` (segment, met x age, K); `table` (step, 4 K node): for each
-    step of u and each band, one after the other, (K, 4, node) with values and derivatives per step at both ends, in Lsun/Hz;
-    `ranks` and `sizes`, K and the number of nodes of each band; `origin` and `step` of u; `digest` of the filters;
-    `certificate`.
+    **Fields:** `wave` (segment, node) rest-frame Angstrom; `basis` (segment, met x age, K); `table`, for each group of bands
+    that has steps of its own (step, 4 K node): for each step of u and each band, one after the other, (K, 4, node) with values
+    and derivatives per step at both ends, in Lsun/Hz; `groups`, the number of bands in each; `order`, the bands as they come;
+    `ranks` and `sizes`, K and the number of nodes of each; `origin` of u and `width` of a segment; `digest` of the filters;
+    `certificate`; `energy`, for a galaxy with dust emission.
     """
 
     origin: float = eqx.field(static=True)
-    step: float = eqx.field(static=True)
+    width: float = eqx.field(static=True)
+    groups: tuple[int, ...] = eqx.field(static=True)
+    order: tuple[int, ...] = eqx.field(static=True)
     ranks: tuple[int, ...] = eqx.field(static=True)
     sizes: tuple[int, ...] = eqx.field(static=True)
     digest: str = eqx.field(static=True)
@@ -171,14 +217,18 @@ class BandTable(_Bands):
     lg_age: Float[Array, " age"] = data()
     lgmet: Float[Array, " met"] = data()
     basis: Float[Array, "segment stars K"] = data()
-    table: Float[Array, "step entry"] = data()
+    table: tuple[Float[Array, "_ _"], ...] = data(convert=False)
+    energy: EnergySSP | None = None
 
     def _place(self, redshift):
-        """Segment, step and fraction of the step."""
-        u = (jnp.log1p(redshift) - self.origin) / self.step
-        step = jnp.clip(jnp.floor(jax.lax.stop_gradient(u)), 0, self.table.shape[0] - 1)
-        segment = step.astype(np.int32) // (self.table.shape[0] // self.wave.shape[0])
-        return segment, step.astype(np.int32), u - step
+        """Segment, and step and fraction of the step in each group."""
+        u = (jnp.log1p(redshift) - self.origin) / self.width
+        n = np.array([len(table) // len(self.wave) for table in self.table])
+        step = jnp.floor(jax.lax.stop_gradient(u) * jnp.asarray(n, u.dtype))
+        step = jnp.clip(step, 0, jnp.asarray(n * len(self.wave) - 1, u.dtype))
+        x = u * jnp.asarray(n, u.dtype) - step
+        step = step.astype(np.int32)
+        return step[0] // int(n[0]), step, x
 
     def sampling(self, redshift):
         segment, _, _ = self._place(jnp.asarray(redshift, self.wave.dtype))
@@ -200,7 +250,8 @@ class BandTable(_Bands):
         y = 1.0 - x
         hermite = jnp.stack([y * y * (1.0 + 2.0 * x), x * y * y, x * x * (1.0 + 2.0 * y), -x * x * y])
         tables = jax.lax.stop_gradient((self.basis, self.table))
-        light = table_light((self.ranks, self.sizes), metallicity, mass, hermite, (segment, step), tables)
+        layout = (self.ranks, self.sizes, self.groups)
+        light = table_light(layout, metallicity, mass, hermite, (segment, step), tables)
         return _or_nan(light, redshift, *self.certificate.redshift)
 
 
@@ -213,8 +264,8 @@ class BandTable(_Bands):
 def table_light(layout: Any, metallicity: Array, mass: Array, hermite: Array, place: Any, tables: Any) -> Array:
     """Light (row, node) of stars with masses (row, age) in each of the metallicities (met,).
 
-    **Arguments:** `layout`, the table's ranks and sizes; `hermite`, the shares of the four corners of a step; `place`, segment
-    and step; `tables`, basis and table.
+    **Arguments:** `layout`, the table's ranks, sizes and groups; `hermite`, the shares of the four corners of a step (4, group);
+    `place`, segment and step (group,); `tables`, basis and table.
     """
     return _table_light(layout, metallicity, mass, hermite, place, tables)[0]
 
@@ -291,28 +342,47 @@ def _forward(layout, metallicity, mass, hermite, segment, step, basis, table):
     stars = (metallicity[:, None, :, None] * mass[:, :, None, :]).reshape(galaxies * rows, -1)
     each = lambda x: jnp.repeat(x, rows, axis=0)  # noqa: E731
     factors = _by_index(each(segment), basis, lambda matrix: matmul(stars, matrix))
-    corners = _by_index(each(step), table, lambda row: _to_corners(factors, _of_bands(row, layout)))
-    shares = each(hermite)
-    light = total(shares[:, i, None] * corner for i, corner in enumerate(jnp.split(corners, 4, axis=-1)))
-    return light.reshape(galaxies, rows, -1), corners.reshape(galaxies, rows, -1)
+    groups, shares, step = _groups(layout), each(hermite), each(step)
+    light, corners = [], []
+    for g, part in enumerate(_split(factors, [sum(ranks) for ranks, _ in groups])):
+        found = _by_index(step[:, g], table[g], functools.partial(_to_corners, part, groups[g]))
+        light.append(total(shares[:, i, g, None] * corner for i, corner in enumerate(jnp.split(found, 4, axis=-1))))
+        corners.append(found)
+    light, corners = (jnp.concatenate(x, axis=-1).reshape(galaxies, rows, -1) for x in (light, corners))
+    return light, corners
 
 
 def _backward(layout, metallicity, mass, hermite, segment, step, corners, g, basis, table):
     """Derivatives with respect to metallicity, mass and hermite, of light whose derivative is g (galaxy, row, node)."""
-    ranks, sizes = layout
     galaxies, rows, n_age = mass.shape
     each = lambda x: jnp.repeat(x, rows, axis=0)  # noqa: E731
-    d_hermite = jnp.stack([(corner * g).sum((1, 2)) for corner in jnp.split(corners, 4, axis=-1)], axis=1)
-    g = g.reshape(galaxies * rows, -1)
-    shares = each(hermite)
-    d_corners = jnp.concatenate([shares[:, i, None] * g for i in range(4)], axis=-1)
-    d_factors = _by_index(each(step), table, lambda row: _from_corners(d_corners, _of_bands(row, layout), ranks, sizes))
+    groups, shares, step = _groups(layout), each(hermite), each(step)
+    nodes = [sum(sizes) for _, sizes in groups]
+    d_hermite, d_factors = [], []
+    for i, (found, d_light) in enumerate(zip(_split(corners, [4 * n for n in nodes]), _split(g, nodes), strict=True)):
+        d_hermite.append(jnp.stack([(c * d_light).sum((1, 2)) for c in jnp.split(found, 4, axis=-1)], axis=1))
+        d_light = d_light.reshape(galaxies * rows, -1)
+        d_corners = jnp.concatenate([shares[:, k, i, None] * d_light for k in range(4)], axis=-1)
+        d_factors.append(_by_index(step[:, i], table[i], functools.partial(_from_corners, d_corners, groups[i])))
+    d_factors = jnp.concatenate(d_factors, axis=-1)
     d_stars = _by_index(each(segment), basis, lambda matrix: _matmul_transposed(d_factors, matrix))
     n_met = metallicity.shape[1]
     of_met, mass = each(metallicity), mass.reshape(galaxies * rows, n_age)
     d_mass = total(of_met[:, i, None] * part for i, part in enumerate(jnp.split(d_stars, n_met, axis=-1)))
     d_met = matmul(d_stars * jnp.concatenate([mass] * n_met, axis=-1), spread(n_met, n_age).T)
-    return d_met.reshape(galaxies, rows, -1).sum(1), d_mass.reshape(galaxies, rows, -1), d_hermite
+    return d_met.reshape(galaxies, rows, -1).sum(1), d_mass.reshape(galaxies, rows, -1), jnp.stack(d_hermite, axis=-1)
+
+
+def _groups(layout):
+    """Ranks and sizes of the bands of each group."""
+    ranks, sizes, groups = layout
+    ends = np.cumsum(groups)
+    return [(ranks[end - n : end], sizes[end - n : end]) for n, end in zip(groups, ends, strict=True)]
+
+
+def _split(x, sizes):
+    """Parts of the given sizes along the last axis."""
+    return jnp.split(x, np.cumsum(sizes)[:-1], axis=-1)
 
 
 def _by_index(index, table, function):
@@ -325,24 +395,27 @@ def _by_index(index, table, function):
     return jax.lax.fori_loop(index.min(), index.max() + 1, step, jnp.zeros(like.shape, like.dtype))
 
 
-def _of_bands(row, layout):
-    """The matrices (K, 4 x node) of all bands at a step."""
-    ends = np.cumsum([4 * k * n for k, n in zip(*layout, strict=True)])[:-1]
-    return [x.reshape(k, -1) for x, k in zip(jnp.split(row, ends), layout[0], strict=True)]
+def _of_bands(row, group):
+    """The matrices (K, 4 x node) of a group's bands at a step."""
+    parts = _split(row, [4 * k * n for k, n in zip(*group, strict=True)])
+    return [x.reshape(k, -1) for x, k in zip(parts, group[0], strict=True)]
 
 
-def _to_corners(factors, matrices):
+def _to_corners(factors, group, row):
     """From factors (row, K of all bands) to corners (row, 4 x node of all bands)."""
-    parts = jnp.split(factors, np.cumsum([len(m) for m in matrices])[:-1], axis=-1)
-    corners = [jnp.split(matmul(part, m), 4, axis=-1) for part, m in zip(parts, matrices, strict=True)]
+    matrices = _of_bands(row, group)
+    corners = [
+        jnp.split(matmul(part, m), 4, axis=-1) for part, m in zip(_split(factors, group[0]), matrices, strict=True)
+    ]
     return jnp.concatenate([x for quarter in zip(*corners, strict=True) for x in quarter], axis=-1)
 
 
-def _from_corners(corners, matrices, ranks, sizes):
+def _from_corners(corners, group, row):
     """The transpose of `_to_corners`."""
-    quarters = [jnp.split(x, np.cumsum(sizes)[:-1], axis=-1) for x in jnp.split(corners, 4, axis=-1)]
+    quarters = [_split(x, group[1]) for x in jnp.split(corners, 4, axis=-1)]
     of_bands = [jnp.concatenate(x, axis=-1) for x in zip(*quarters, strict=True)]
-    return jnp.concatenate([_matmul_transposed(x, m) for x, m in zip(of_bands, matrices, strict=True)], axis=-1)
+    parts = [_matmul_transposed(x, m) for x, m in zip(of_bands, _of_bands(row, group), strict=True)]
+    return jnp.concatenate(parts, axis=-1)
 
 
 def _matmul_transposed(g, matrix):

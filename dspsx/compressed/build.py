@@ -1,6 +1,7 @@
 """Compress a galaxy to its bands, and measure what that costs."""
 
 import dataclasses
+import functools
 import time
 from typing import Any
 
@@ -11,12 +12,12 @@ import numpy as np
 
 from dspsx._model import AbstractModel, Parameter, infos, is_concrete, require_single
 from dspsx._progress import Progress
-from dspsx.compressed.bands import BandSSP, BandTable
+from dspsx.compressed.bands import BandSSP, BandTable, EnergySSP
 from dspsx.compressed.certificate import Certificate
 from dspsx.compressed.nodes import fit, leading
 from dspsx.dust.attenuation import Calzetti00, NoDust, Noll09, PowerLawDust, Salim18
 from dspsx.filters import FilterSet
-from dspsx.ssp import SSPGrid
+from dspsx.ssp import SSPGrid, widths_in_hertz
 
 #: Angstrom. What is bluer than this at rest is left out of the certificate.
 LYMAN_LIMIT = 911.76
@@ -25,8 +26,8 @@ _N_FIT, _N_TEST, _N_LAW = 300, 200, 60
 #: Width in ln(1 + z) of a segment of a table, in which all redshifts share their nodes: for so many bands, and for more.
 #: Narrow ones need fewer factors, and more memory in all.
 _SEGMENT, _FEW_BANDS, _WIDE_SEGMENT = 0.025, 12, 0.05
-#: Steps of a wide segment that are tried.
-_STEPS = (4, 8, 16, 32)
+#: Steps of a wide segment that are tried; a band that needs more than many has them for itself, if there are other bands.
+_STEPS, _MANY_STEPS = (4, 8, 16, 32, 64, 128), 32
 MMAG = 1e3 * 2.5 / np.log(10.0)
 _MOST_FACTORS = 128
 #: Shares of the tolerance that nodes, rank and steps in redshift may use up.
@@ -54,6 +55,7 @@ def compress(
         for _ in range(4):
             build = _one_redshift if lo == hi else _table
             make = build(full, lo, hi, examples, share * tol * 1e3 / MMAG, bar, kept)
+            make = functools.partial(make, energy=_energy(full, examples, share.min() * tol * 1e3 / MMAG))
             bar.tell("certificate")
             validation = validation or _Validation(full, lo, hi, depth, n_galaxies, seed + 1)
             small, certificate = _certify(full, make, validation, lo, hi, tol, started)
@@ -178,7 +180,12 @@ class _Examples:
         fitted = [np.ones((1, self.wave.size)), *laws, screens[:_N_FIT].reshape(-1, self.wave.size)]
         self.n_fit = sum(map(len, fitted))
         self.transmission = np.maximum(np.concatenate([*fitted, screens[_N_FIT:].reshape(-1, self.wave.size)]), 1e-37)
-        self.n_screens = screens.shape[1]
+        self.gas = np.ones((len(self.transmission), 1))
+        if full.lines is not None and full.lines.transmission(full.ssp.wave) is not None:
+            # whatever share of the ionising light gets through the gas
+            left = np.clip(rng.uniform(-0.5, 1.5, (len(self.transmission), 1)), 0.0, 1.0)
+            self.gas = np.where(self.wave < LYMAN_LIMIT, left, 1.0)
+            self.transmission = np.maximum(self.transmission * self.gas, 1e-37)
         self.population = weights / weights.sum(1, keepdims=True)
         self.light = self.population @ self.flux
         #: pairs of light and test transmissions
@@ -197,9 +204,12 @@ class _Examples:
         return np.maximum(self.transmission * left, 1e-37)
 
 
-def _projection(full: Any) -> Any:
-    """Projection and its derivative with respect to u = ln(1 + z), at a redshift: two arrays (band, wave)."""
+def _projection(full: Any, bands: Any = None) -> Any:
+    """Projection of some bands and its derivative with respect to u = ln(1 + z), at a redshift: two arrays (band, wave)."""
     filters, wave, crowds = full.filters, full.ssp.wave, full.ssp.crowds
+    if bands is not None and len(bands) < len(filters):
+        chosen = [(filters.names[b], *filters.curves()[b]) for b in bands]
+        filters = FilterSet.from_arrays(*zip(*chosen, strict=True))
 
     @jax.jit
     def both(u):
@@ -208,9 +218,11 @@ def _projection(full: Any) -> Any:
     return lambda u: tuple(np.asarray(x, float) for x in both(jnp.asarray(u, wave.dtype)))
 
 
-def _nodes(name: str, seen: np.ndarray, transmission: np.ndarray, examples: _Examples, tol: float) -> Any:
-    """The wavelengths that a band sees by its projections `seen` (redshift, wave), its nodes among them, and its functions
-    phi."""
+def _nodes(
+    name: str, seen: np.ndarray, transmission: np.ndarray, examples: _Examples, tol: float, guess: int = 1
+) -> Any:
+    """The wavelengths that a band sees by its projections `seen` (redshift, wave), its nodes among them (`guess`: about so
+    many), and its functions phi."""
     visible = (seen > 0).any(0) & (examples.light > 0).any(0)
     if not visible.any():
         return np.array([0]), np.array([0]), np.ones((1, 1))
@@ -222,12 +234,30 @@ def _nodes(name: str, seen: np.ndarray, transmission: np.ndarray, examples: _Exa
     n_test = min(len(light), len(transmission) - examples.n_fit)
     part = transmission[: examples.n_fit + n_test, j]
     try:
-        nodes, phi = fit(seen[:, j], light, part, examples.n_fit, tol * _SHARES["nodes"], examples.dimmest)
+        nodes, phi = fit(seen[:, j], light, part, examples.n_fit, tol * _SHARES["nodes"], examples.dimmest, guess)
     except ValueError as error:
         raise ValueError(
             f"compress: the tolerance of {tol * MMAG:g} mmag cannot be met in {name}: {error}. Give a larger tol."
         ) from None
     return j, nodes, phi
+
+
+def _energy(full: Any, examples: _Examples, tol: float) -> EnergySSP | None:
+    """Nodes for what dust absorbs of the light of all wavelengths."""
+    if full.dust_emission is None:
+        return None
+    width = np.asarray(widths_in_hertz(jnp.asarray(examples.wave)), float)
+    light = examples.light[examples.tested]
+    absorbed = examples.gas - np.minimum(examples.transmission, examples.gas)
+    # of what hardly absorbs, the nodes need not know the share of each wavelength
+    some = absorbed @ (width * light.mean(0)) > 1e-3 * (width @ light.mean(0))
+    n_fit = int(some[: examples.n_fit].sum())
+    absorbed = absorbed[some][: n_fit + len(light)]
+    light = light[: len(absorbed) - n_fit]
+    nodes, phi = fit(width[None], light, absorbed, n_fit, tol * _SHARES["nodes"], 1e-3)
+    flux = examples.flux @ (width[:, None] * phi)
+    shape = (full.ssp.lgmet.size, full.ssp.lg_age.size, -1)
+    return EnergySSP(wave=examples.wave[nodes], lg_age=full.ssp.lg_age, lgmet=full.ssp.lgmet, flux=flux.reshape(shape))
 
 
 def _one_redshift(
@@ -252,6 +282,7 @@ def _one_redshift(
         "flux": columns[0].reshape(shape),
         "slope": (columns[1] / (1.0 + lo)).reshape(shape),
         "sizes": tuple(len(n) for _, n, _ in found),
+        "order": tuple(range(len(found))),
     }
     return lambda **rest: BandSSP(
         lg_age=full.ssp.lg_age, lgmet=full.ssp.lgmet, digest=full.filters.digest(), **fields, **rest
@@ -262,74 +293,105 @@ def _table(
     full: Any, lo: float, hi: float, examples: _Examples, tols: np.ndarray, bar: Any, kept: dict[Any, Any]
 ) -> Any:
     first, last = np.log1p(lo), np.log1p(hi)
-    project = _projection(full)
     bands = full.filters.names
     widest = _SEGMENT if len(bands) <= _FEW_BANDS else _WIDE_SEGMENT
     n_segments = max(1, int(np.ceil((last - first) / widest)))
-    starts = np.linspace(first, last, n_segments + 1)
-
+    width = (last - first) / n_segments
     bar.tell("steps in redshift")
-    n = min(_N_TEST, len(examples.light))
-    undimmed = examples.light[examples.tested[:n]]
-    dusty = undimmed * examples.transmission[-n:]
-    width = starts[1] - starts[0]
-    tried = examples.rng.uniform(first, last - width, 12)
-    steps = 0
-    for of_wide in _STEPS:
-        steps = max(1, round(of_wide * widest / _WIDE_SEGMENT))
-        error = 0.0
-        for u in tried:
-            (a, da), (b, db) = project(u), project(u + width / steps)
-            middle = (a + b) / 2 + (da - db) * (width / steps) / 8
-            exact = project(u + width / steps / 2)[0]
-            lit = _red_ends(full.filters) > LYMAN_LIMIT * np.exp(u)
-            least = (undimmed @ exact.T) * examples.dimmest
-            error = max(error, _worst((dusty @ middle.T)[:, lit], (dusty @ exact.T)[:, lit], least[:, lit]))
-        if error < tols.min() * _SHARES["steps"]:
-            break
+    groups = _grouped(_steps(full, first, last, widest, width, examples, tols * _SHARES["steps"]), widest)
+    order = [b for _, members in groups for b in members]
+    projections = [_projection(full, members) for _, members in groups]
 
-    segments = []
+    segments, guess = [], [1] * len(bands)
     for s in bar.over(range(n_segments), "tables"):
-        grid = starts[s] + width * np.arange(steps + 1) / steps
-        keys = [(s, steps, b, float(tol)) for b, tol in enumerate(tols)]
-        if any(key not in kept for key in keys):
-            rows = [project(u) for u in grid]
-            some = np.stack([rows[i][0] for i in sorted({0, steps // 4, steps // 2, 3 * steps // 4, steps})])
-            medium = examples.on_the_way(np.expm1(grid))
-            for key, b, tol in zip(keys, range(len(bands)), tols, strict=True):
+        medium = examples.on_the_way(np.expm1(np.linspace(first + s * width, first + (s + 1) * width, 33)))
+        segment = {}
+        for (steps, members), project in zip(groups, projections, strict=True):
+            keys = {b: (s, steps, b, float(tols[b])) for b in members}
+            if not all(key in kept for key in keys.values()):
+                rows = [project(first + s * width + width * i / steps) for i in range(steps + 1)]
+                some = np.stack([rows[i][0] for i in sorted({0, steps // 4, steps // 2, 3 * steps // 4, steps})])
+            for i, (b, key) in enumerate(keys.items()):
                 if key not in kept:
-                    nodes = _nodes(bands[b], some[:, b], medium, examples, tol)
-                    kept[key] = _factors(b, nodes, rows, width / steps, examples, tol)
-        segments.append([kept[key] for key in keys])
-    sizes = tuple(max(segment[b][0].size for segment in segments) for b in range(len(bands)))
-    ranks = tuple(max(segment[b][1].shape[1] for segment in segments) for b in range(len(bands)))
+                    nodes = _nodes(bands[b], some[:, i], medium, examples, tols[b], guess[b])
+                    kept[key] = _factors(i, nodes, rows, width / steps, examples, tols[b])
+                    guess[b] = len(nodes[1])
+                segment[b] = kept[key]
+        segments.append([segment[b] for b in order])
+    ranks = [max(segment[i][1].shape[1] for segment in segments) for i in range(len(bands))]
+    sizes = [max(segment[i][0].size for segment in segments) for i in range(len(bands))]
+    ends = np.cumsum([len(members) for _, members in groups])
     fields = {
-        "wave": np.stack(
-            [
-                np.concatenate([_padded(w, (m,), "edge") for (w, _, _), m in zip(segment, sizes, strict=True)])
-                for segment in segments
-            ]
-        ),
-        "basis": np.stack(
-            [
-                np.concatenate([_padded(u, (len(u), k)) for (_, u, _), k in zip(segment, ranks, strict=True)], 1)
-                for segment in segments
-            ]
-        ),
-        "table": np.concatenate(
-            [
-                np.concatenate([_steps(t, k, m) for (_, _, t), k, m in zip(segment, ranks, sizes, strict=True)], 1)
-                for segment in segments
-            ]
+        "wave": _stacked(segments, lambda wave, basis, table, k, m: _padded(wave, (m,), "edge"), ranks, sizes),
+        "basis": _stacked(segments, lambda wave, basis, table, k, m: _padded(basis, (len(basis), k)), ranks, sizes),
+        "table": tuple(
+            _table_of(
+                [segment[end - len(members) : end] for segment in segments],
+                ranks[end - len(members) : end],
+                sizes[end - len(members) : end],
+            )
+            for (_, members), end in zip(groups, ends, strict=True)
         ),
         "origin": float(first),
-        "step": float(width / steps),
-        "ranks": ranks,
-        "sizes": sizes,
+        "width": float(width),
+        "groups": tuple(len(members) for _, members in groups),
+        "order": tuple(order),
+        "ranks": tuple(ranks),
+        "sizes": tuple(sizes),
     }
     return lambda **rest: BandTable(
         lg_age=full.ssp.lg_age, lgmet=full.ssp.lgmet, digest=full.filters.digest(), **fields, **rest
     )
+
+
+def _table_of(segments: Any, ranks: Any, sizes: Any) -> Any:
+    """The table of a group of bands (step of all segments, entry)."""
+    rows = _stacked(segments, lambda wave, basis, table, k, m: _both_ends(table, k, m), ranks, sizes)
+    return jnp.asarray(rows.reshape(-1, rows.shape[-1]), float)
+
+
+def _stacked(segments: Any, make: Any, ranks: Any, sizes: Any) -> np.ndarray:
+    """What is made of each band in each segment: bands side by side, segments on top of each other."""
+    rows = []
+    for segment in segments:
+        rows.append(
+            np.concatenate([make(*part, k, m) for part, k, m in zip(segment, ranks, sizes, strict=True)], axis=-1)
+        )
+    return np.stack(rows)
+
+
+def _steps(
+    full: Any, first: float, last: float, widest: float, width: float, examples: _Examples, tols: np.ndarray
+) -> np.ndarray:
+    """Steps of a segment that each band needs for cubic interpolation in redshift, by its error midway between two."""
+    n = min(_N_TEST, len(examples.light))
+    undimmed = examples.light[examples.tested[:n]]
+    dusty = undimmed * examples.transmission[-n:]
+    tried = np.random.default_rng(7).uniform(first, last - width, 24)  # the same in every pass
+    red_ends = _red_ends(full.filters)
+    needed, left = np.zeros(len(tols), int), np.arange(len(tols))
+    for of_wide in _STEPS:
+        needed[left] = max(1, round(of_wide * widest / _WIDE_SEGMENT))
+        step, project = width / needed[left[0]], _projection(full, left)
+        errors = np.zeros(len(left))
+        for u in tried:
+            (a, da), (b, db) = project(u), project(u + step)
+            middle, exact = (a + b) / 2 + (da - db) * step / 8, project(u + step / 2)[0]
+            least = (undimmed @ exact.T) * examples.dimmest
+            off = _off(dusty @ middle.T, dusty @ exact.T, least).max(0, initial=0.0)
+            errors = np.maximum(errors, np.where(red_ends[left] > LYMAN_LIMIT * np.exp(u), off, 0.0))
+        left = left[errors >= tols[left]]
+        if not len(left):
+            break
+    return needed
+
+
+def _grouped(needed: np.ndarray, widest: float) -> list[tuple[int, list[int]]]:
+    """Steps, and the bands that share them: one group for few bands, or two."""
+    many = needed > _MANY_STEPS * widest / _WIDE_SEGMENT
+    if len(needed) <= _FEW_BANDS or many.all() or not many.any():
+        return [(int(needed.max()), list(range(len(needed))))]
+    return [(int(needed[of].max()), [int(b) for b in np.flatnonzero(of)]) for of in (~many, many)]
 
 
 def _factors(
@@ -342,10 +404,9 @@ def _factors(
     """
     j, nodes, phi = fitted
     flux = examples.flux[:, j]
-    light = np.stack(
-        [[flux @ (p[b, j][:, None] * phi) * f for p, f in zip(row, (1.0, step), strict=True)] for row in rows]
-    )
-    light = light.transpose(2, 0, 1, 3)  # (star, redshift, value or slope, node)
+    seen = np.stack([f * p[b, j] for row in rows for p, f in zip(row, (1.0, step), strict=True)])
+    light = flux @ (seen.T[:, :, None] * phi[:, None, :]).reshape(j.size, -1)
+    light = light.reshape(len(flux), len(rows), 2, -1)  # (star, redshift, value or slope, node)
     stars, shape = len(light), light.shape[1:]
     norm = np.abs(light[:, :, 0].sum(-1)).mean(1)
     norm = np.maximum(norm, 1e-30 * max(norm.max(), 1e-300))[:, None]
@@ -363,12 +424,13 @@ def _factors(
     for k in range(1, len(s) + 1):
         found = (factors[:, :k] @ table[:k]).reshape(n, *shape)[:, :, 0]
         found = (found * through[:, None]).sum(-1)
-        if _worst(found, exact, least) < tol * _SHARES["rank"]:
+        if _off(found, exact, least).max(initial=0.0) < tol * _SHARES["rank"]:
             break
-    return examples.wave[j[nodes]], basis[:, :k], table[:k].reshape(k, *shape)
+    dtype = examples.full.redshift.dtype
+    return examples.wave[j[nodes]], basis[:, :k].astype(dtype), table[:k].reshape(k, *shape).astype(dtype)
 
 
-def _steps(table: np.ndarray, k: int, m: int) -> np.ndarray:
+def _both_ends(table: np.ndarray, k: int, m: int) -> np.ndarray:
     """Both ends of every step: (step, K x 4 x node), with zeros for what other segments need more of."""
     both = np.concatenate([table[:, :-1], table[:, 1:]], 2).transpose(1, 0, 2, 3)
     return _padded(both, (len(both), k, 4, m)).reshape(len(both), -1)
@@ -388,10 +450,9 @@ def _red_ends(filters: FilterSet) -> np.ndarray:
     return np.array(ends)
 
 
-def _worst(approximate: np.ndarray, exact: np.ndarray, least: np.ndarray) -> float:
-    """Largest error relative to the exact light, or to the least that counts."""
-    seen = least > 0
-    return float((np.abs(approximate - exact)[seen] / np.maximum(exact, least)[seen]).max(initial=0.0))
+def _off(approximate: np.ndarray, exact: np.ndarray, least: np.ndarray) -> np.ndarray:
+    """Errors relative to the exact light, or to the least that counts; 0 where there is none."""
+    return np.where(least > 0, np.abs(approximate - exact) / np.maximum(np.maximum(exact, least), 1e-300), 0.0)
 
 
 class _Validation:
@@ -450,11 +511,11 @@ def _certify(
     counted = error[~(validation.blue | validation.dark)]
     if not counted.size:
         counted = np.zeros(1)
-    arrays = [ssp.wave, *([ssp.flux, ssp.slope] if lo == hi else [ssp.basis, ssp.table])]
+    arrays = [ssp.wave, *([ssp.flux, ssp.slope] if lo == hi else [ssp.basis, *ssp.table])]
     certificate = Certificate(
-        nodes=ssp.sizes,
+        nodes=tuple(int(n) for n in np.array(ssp.sizes)[np.argsort(ssp.order)]),
         rank=0 if lo == hi else max(ssp.ranks),
-        rows=1 if lo == hi else ssp.table.shape[0] + 1,
+        rows=1 if lo == hi else max(len(table) for table in ssp.table) + 1,
         worst_mmag=float(counted.max()),
         p99_mmag=float(np.quantile(counted, 0.99)),
         median_mmag=float(np.median(counted)),

@@ -24,6 +24,7 @@ def everything():
         sfh=dspsx.WithBurst(),
         metallicity=dspsx.AgeCorrelatedMDF(),
         dust=dspsx.PartialCover(dspsx.CharlotFall00(dspsx.Salim18())),
+        dust_emission=dspsx.Casey12(),
         lines=dspsx.NebularLines(testing.fake_ssp()),
         igm=dspsx.DampingWing(),
         foreground=dspsx.Calzetti00(av=0.1),
@@ -41,6 +42,7 @@ BUILD = {
     "AgeCorrelatedMDF": dspsx.AgeCorrelatedMDF,
     "BurstSFH": dspsx.BurstSFH,
     "Calzetti00": dspsx.Calzetti00,
+    "Casey12": dspsx.Casey12,
     "CharlotFall00": dspsx.CharlotFall00,
     "ConstantSFH": dspsx.ConstantSFH,
     "ContinuitySFH": dspsx.ContinuitySFH,
@@ -50,6 +52,7 @@ BUILD = {
     "DelayedTauSFH": dspsx.DelayedTauSFH,
     "DiffmahHalo": dspsx.DiffmahHalo,
     "DirichletSFH": dspsx.DirichletSFH,
+    "DraineLi07": lambda: dspsx.DraineLi07(table=testing.fake_dust_table()),
     "DoublePowerLawSFH": dspsx.DoublePowerLawSFH,
     "ExponentialMDF": dspsx.ExponentialMDF,
     "ExponentialSFH": dspsx.ExponentialSFH,
@@ -68,6 +71,7 @@ BUILD = {
     "MassMetallicity": dspsx.MassMetallicity,
     "MassMetallicity(formed)": lambda: dspsx.MassMetallicity(when="formed"),
     "NebularLines": lambda: dspsx.NebularLines(testing.fake_ssp()),
+    "NebularLines(lines)": lambda: dspsx.NebularLines(testing.fake_ssp(), continuum=False),
     "NebularLines(gas)": lambda: dspsx.NebularLines(testing.fake_ssp(), tied=False),
     "NoDust": dspsx.NoDust,
     "Noll09": dspsx.Noll09,
@@ -92,13 +96,16 @@ DATA_CLASSES = {
     "LowRankSSP",
     "BandSSP",
     "BandTable",
+    "EnergySSP",
     "Certificate",
     "Instrument",
     "TabulatedLines",
+    "DustTable",
 }
 #: Methods of a base class that a final class may replace; everything else that is implemented stays as it is.
 HOOKS = {"breaks", "rate", "known_until", "age_weights", "brief", "transmission", "screens", "sfr"}
-HOOKS |= {"check_use", "integrate_separable", "luminosities_separable"}
+HOOKS |= {"check_use", "integrate_separable", "luminosities_separable", "bolometric"}
+HOOKS |= {"continuum", "continuum_separable", "has_continuum"}
 
 #: Tests of one ingredient run in one process, and share what is compiled.
 each = pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in BUILD])

@@ -10,6 +10,14 @@ from typing import Any
 import h5py
 
 
+def data_folder() -> pathlib.Path:
+    """Where libraries are kept: `$DSPSX_DATA`, else `dspsx` in `$XDG_CACHE_HOME`, else in `~/.cache`."""
+    if own := os.environ.get("DSPSX_DATA"):
+        return pathlib.Path(own).expanduser()
+    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (cache if cache.is_absolute() else pathlib.Path.home() / ".cache") / "dspsx"
+
+
 @contextlib.contextmanager
 def open_hdf5(path: str | os.PathLike, what: str, required: Sequence[str] = ()) -> Iterator[Any]:
     """Open an HDF5 file for reading, or say what is wrong with it.

@@ -2,7 +2,6 @@
 
 import functools
 import os
-import pathlib
 from typing import Any, final
 
 import equinox as eqx
@@ -12,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dspsx import units
-from dspsx._files import open_hdf5
+from dspsx._files import data_folder, open_hdf5
 from dspsx._model import AbstractModel, Scalar, data, param
 from dspsx._numerics import matmul
 from dspsx.dust.emission import DustEmission
@@ -117,9 +116,7 @@ class DustTable(AbstractModel):
 
         Raises FileNotFoundError, saying what to run, where it is not there.
         """
-        from dspsx.io.libraries import data_folder  # files are above physics: met only when one is asked for
-
-        path = pathlib.Path(data_folder()) / "draine-li07.h5"
+        path = data_folder() / "draine-li07.h5"
         if not path.is_file():
             raise FileNotFoundError(
                 f"DraineLi07: its table is not in {str(path.parent)!r} yet: run `dspsx ssp fetch draine-li07` once, or give "

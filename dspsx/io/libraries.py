@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dspsx._files import open_hdf5
+from dspsx._files import data_folder, open_hdf5
 from dspsx._progress import Progress
 from dspsx.io.dust_tables import fetch_draine_li07
 from dspsx.io.formats import BC03_MILES, _fits, read_bc03_miles
@@ -54,14 +54,6 @@ RECIPES = {
 
 #: Tables of dust emission that `fetch` makes too, by name: what each is, and what makes it.
 TABLES = {"draine-li07": ("dust emission of Draine & Li 2007: DraineLi07()", fetch_draine_li07)}
-
-
-def data_folder() -> pathlib.Path:
-    """Where libraries are kept: `$DSPSX_DATA`, else `dspsx` in `$XDG_CACHE_HOME`, else in `~/.cache`."""
-    if own := os.environ.get("DSPSX_DATA"):
-        return pathlib.Path(own).expanduser()
-    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (cache if cache.is_absolute() else pathlib.Path.home() / ".cache") / "dspsx"
 
 
 def library_path(name: str) -> pathlib.Path:

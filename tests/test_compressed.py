@@ -146,6 +146,18 @@ def test_certificate_and_gradients_hold_for_other_galaxies(small):
         assert_same_gradients(small_gradient, gradient, np.asarray(exact) < 80)
 
 
+def test_bands_with_steps_of_their_own(monkeypatch):
+    """Two groups of bands in one table, out of order: magnitudes and gradients are those of the full galaxy."""
+    monkeypatch.setattr(build, "_grouped", lambda n, _: [(int(n.max()), [0, 2]), (2 * int(n.max()), [1])])
+    grouped = full().compress(redshift=(LO, HI), n_galaxies=60, progress=False)
+    assert grouped.ssp.groups == (2, 1) and grouped.ssp.order == (0, 2, 1)
+    assert len(grouped.ssp.table[1]) == 2 * len(grouped.ssp.table[0])
+    galaxies = drawn(full(), np.random.default_rng(78).uniform(LO, HI, N), 105)
+    (exact, gradient), (found, small_gradient) = look(galaxies), look(on(galaxies, grouped))
+    assert worst(found, exact) <= 1e-3
+    assert_same_gradients(small_gradient, gradient, np.asarray(exact) < 80)
+
+
 def test_a_batch_in_any_order_is_its_galaxies_one_by_one(ranged):
     ssp = ranged.ssp
     (table,) = ssp.table

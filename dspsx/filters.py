@@ -120,7 +120,8 @@ class FilterSet(AbstractModel):
         r"""Observed wavelengths in Angstrom and weights, with which the mean of a smooth :math:`f_\nu` is its mean in the band.
 
         The band is cut into n parts of equal :math:`\int \sqrt{T} \, d\lambda / \lambda`, so that wings and leaks have some;
-        each counts by its :math:`\int T \, d\lambda / \lambda`, at its mean wavelength.
+        each counts by its :math:`\int T \, d\lambda / \lambda`, at its mean wavelength. Power laws from -2 to 4 in wavelength are
+        within 2e-3 with 32.
         """
         cuts = np.cumsum(self.sizes)[:-1]
         waves, weights = [], []

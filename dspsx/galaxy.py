@@ -42,8 +42,8 @@ class GalaxySEDModel(AbstractModel):
     parameter; each describes ONE galaxy: batch them with `dspsx.stack` and `eqx.filter_vmap`.
 
     To this `lines` adds the light of ionised gas, behind the same dust, and `dust_emission` what the dust has absorbed of
-    both, in the infrared. In bands lines count as delta functions, and gas and dust by samples of each band, not of the SSP
-    grid: they are exact also where the grid is coarse or has ended.
+    both, in the infrared. In bands lines count as delta functions, exactly, and the continua of gas and dust by samples of each
+    band (`FilterSet.samples`), not of the SSP grid, which may be coarse there or have ended.
 
     Between the galaxy and us, and of observed light only, `igm` absorbs, and `foreground`, a law of dust at observed
     wavelengths, for data that are not corrected for the Milky Way (A_V = 3.1 E(B-V)).
@@ -328,7 +328,7 @@ class GalaxySEDModel(AbstractModel):
     @eqx.filter_jit
     def dust_luminosity(self) -> Scalar:
         """Luminosity in Lsun that the galaxy's own dust absorbs, and emits again: of stars, of lines, and of the gas's
-        continuum. What the gas absorbs of the ionising light is not in it."""
+        continuum (this by its values at 96 wavelengths). What the gas absorbs of the ionising light is not in it."""
         ssp, width = self.ssp.bolometric()
         wave = ssp.sampling(self.redshift)
         share, left = self.dust.checked_screens(wave, self.ssp.lg_age)

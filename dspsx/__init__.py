@@ -32,7 +32,6 @@ from dspsx.filters import FilterSet
 from dspsx.galaxy import GalaxySEDModel
 from dspsx.igm import IGM, DampingWing, Inoue14, Madau95
 from dspsx.io import library, load, save
-from dspsx.lines import EmissionLines
 from dspsx.mass_loss import ImfMassLoss, MassLoss, TabulatedMassLoss
 from dspsx.metallicity import (
     AgeCorrelatedMDF,
@@ -43,7 +42,7 @@ from dspsx.metallicity import (
     MetallicityModel,
     TabulatedMetallicity,
 )
-from dspsx.nebular import NebularLines, TabulatedLines
+from dspsx.nebular import EmissionLines, NebularLines, TabulatedLines
 from dspsx.sfh import (
     BinnedSFH,
     BurstSFH,

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 LN10 = math.log(10.0)
 
@@ -80,8 +80,16 @@ def sort_few(x: Float[Array, " n"]) -> Float[Array, " n"]:
     return jnp.stack(row)
 
 
+def running_sum(x: Int[Array, " n"]) -> Int[Array, " n"]:
+    """Cumulative sum of whole numbers, in two steps that vectorise: along rows, then over their ends."""
+    n = math.isqrt(x.size) + 1
+    rows = jnp.cumsum(jnp.pad(x, (0, n * n - x.size)).reshape(n, n), axis=1)
+    ends = jnp.cumsum(rows[:, -1]) - rows[:, -1]
+    return (rows + ends[:, None]).ravel()[: x.size]
+
+
 #: Widths in ln(wavelength) at which `crowding` counts.
-CROWDING_WIDTHS = tuple(2.0 ** (0.5 * k) for k in range(-20, 8))
+CROWDING_WIDTHS = tuple(2.0 ** (0.125 * k) for k in range(-80, 32))
 
 
 def crowding(wave: np.ndarray) -> tuple[int, ...]:

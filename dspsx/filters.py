@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 from dspsx import units
 from dspsx._files import open_hdf5
 from dspsx._model import AbstractModel, Number, data
-from dspsx._numerics import CROWDING_WIDTHS, gauss_legendre
+from dspsx._numerics import CROWDING_WIDTHS, gauss_legendre, running_sum
 
 _EMBEDDED_FILE = "filters.h5"
 #: Gauss-Legendre nodes per interval, where the integrand is a product of two straight lines over lambda.
@@ -285,19 +285,26 @@ def _hat_integrals(
     of_curve = integrate(f[starts], end, intervals[starts], x[j], x[j + 1])
 
     # intervals that start at a point i of the spectrum, in the interval k of a curve; the windows one after the other
-    begin = jnp.maximum(after[first] - 1, 0)
-    i = begin[window_band] + (np.arange(window.sum(), dtype=np.int32) - window_first[window_band])
-    place = window_first[band] + jnp.minimum(after - begin[band], window[band])
-    before = jnp.cumsum(jnp.zeros(window.sum() + 1, jnp.int32).at[place].add(1))[:-1]  # curves' points before each i
+    begin = jnp.clip(after[first] - 1, 0, n - 1 - window)
+    place = window_first[band] + jnp.clip(after - begin[band], 0, window[band])
+    before = running_sum(jnp.zeros(window.sum() + 1, jnp.int32).at[place].add(1))[:-1]  # curves' points before each i
     k = before - 1
-    inside = (k >= first[window_band]) & (k < (first + size - 1)[window_band]) & (i < n - 1)
-    i, interval = jnp.clip(i, 0, n - 2), intervals[jnp.clip(k, 0, f.size - 2)]
-    end = jnp.where(inside, earlier(x[i + 1], interval[:, 1]), x[i])
-    of_spectrum = integrate(x[i], end, interval, x[i], x[i + 1])
+    inside = (k >= first[window_band]) & (k < (first + size - 1)[window_band])
+    interval = intervals.at[jnp.clip(k, 0, f.size - 2)].get(mode="promise_in_bounds")
+    pieces = [jax.lax.dynamic_slice(x, (start,), (count + 1,)) for start, count in zip(begin, windows, strict=True)]
+    left, right = (jnp.concatenate([piece[of] for piece in pieces]) for of in (slice(-1), slice(1, None)))
+    end = jnp.where(inside, earlier(right, interval[:, 1]), left)
+    of_spectrum = integrate(left, end, interval, left, right)
 
-    where = (np.concatenate([band[starts], window_band]), jnp.concatenate([j, i]))
-    pairs = jnp.zeros((size.size, n, 2), x.dtype).at[where].add(jnp.concatenate([of_curve, of_spectrum]))
-    rows = pairs[:, :, 0] + jnp.pad(pairs[:, :-1, 1], ((0, 0), (1, 0)))
+    cuts = np.cumsum(window)[:-1]
+    rows = [
+        jax.lax.dynamic_update_slice(
+            jnp.zeros(n, x.dtype), jnp.pad(part[:, 0], (0, 1)) + jnp.pad(part[:, 1], (1, 0)), (start,)
+        )
+        for start, part in zip(begin, jnp.split(of_spectrum, cuts), strict=True)
+    ]
+    where = (np.concatenate([band[starts]] * 2), jnp.concatenate([j, j + 1]))
+    rows = jnp.stack(rows).at[where].add(jnp.concatenate([of_curve[:, 0], of_curve[:, 1]]))
 
     # the integral of T dlambda/lambda itself is done in closed form: a curve may have a step as wide as itself
     parts = (transmission[:-1] - slope * f[:-1]) * jnp.log1p(step / f[:-1]) + slope * step

@@ -16,9 +16,9 @@ from dspsx.dust.attenuation import DustLaw, DustModel, NoDust
 from dspsx.dust.emission import DustEmission
 from dspsx.filters import FilterSet
 from dspsx.igm import IGM
-from dspsx.lines import EmissionLines
 from dspsx.mass_loss import ImfMassLoss, MassLoss
 from dspsx.metallicity import LognormalMDF, MetallicityModel
+from dspsx.nebular import EmissionLines
 from dspsx.sfh.base import StarFormationHistory
 from dspsx.sfh.diffstar import DiffstarSFH
 from dspsx.ssp import SSPGrid, SSPLibrary, widths_in_hertz

@@ -21,6 +21,7 @@ from jaxtyping import Array, Float
 from dspsx import units
 from dspsx._model import Scalar, is_concrete, warn
 from dspsx._numerics import gauss_legendre, safe_log10
+from dspsx.nebular import LYMAN_LIMIT
 from dspsx.spectroscopy import _into_vacuum
 
 #: What a function takes where wavelengths, or the light at them, are meant.
@@ -77,8 +78,6 @@ LICK: dict[str, tuple[str, Window, Window, Window]] = {
     "HgammaF": ("A", (4331.25, 4352.25), (4283.5, 4319.75), (4354.75, 4384.75)),
 }
 
-#: Lyman limit of hydrogen, Angstrom.
-LYMAN_LIMIT = 911.76
 #: f_lambda is f_nu times (this / wavelength)^2, where the unit does not matter; Angstrom.
 _REFERENCE = 1e3
 #: Planck's constant, erg s.

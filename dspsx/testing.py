@@ -15,9 +15,9 @@ from dspsx.dust.emission import DustEmission
 from dspsx.filters import FilterSet
 from dspsx.galaxy import GalaxySEDModel
 from dspsx.igm import IGM
-from dspsx.lines import EmissionLines
 from dspsx.mass_loss import MassLoss
 from dspsx.metallicity import MetallicityModel
+from dspsx.nebular import EmissionLines
 from dspsx.sfh.base import StarFormationHistory
 from dspsx.sfh.diffmah import MassAccretionHistory
 from dspsx.sfh.parametric import DelayedTauSFH

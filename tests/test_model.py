@@ -201,7 +201,6 @@ def test_imports_go_downwards():
         "filters",
         "ssp",
         "igm",
-        "lines",
         "_progress",
     ]
     order += [

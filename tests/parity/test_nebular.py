@@ -104,7 +104,7 @@ RANGES = {
 def test_fsps_tables_of_other_stars_and_other_cloudy_runs(shared):
     states, (wave,), energy = byler(shared)
     lines = NebularLines(testing.fake_ssp(), lines=tuple(RANGES))
-    table = nebular._table()
+    table = nebular.tables.line_table()
     for log_z, met in ((0.0, 4), (-0.39, 3)):
         for logu in (-3.0, -2.0):
             (row,) = np.flatnonzero((np.abs(states - [log_z, 1e6, logu]) < [0.01, 1.0, 0.01]).all(1))

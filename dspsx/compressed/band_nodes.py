@@ -1,0 +1,102 @@
+"""Nodes of bands, at one redshift, and of the light that dust absorbs."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dspsx.compressed.bands import BandSSP, EnergySSP
+from dspsx.compressed.errors import MMAG
+from dspsx.compressed.examples import Examples
+from dspsx.compressed.nodes import fit
+from dspsx.filters import FilterSet
+from dspsx.ssp import widths_in_hertz
+
+#: Shares of the tolerance that nodes, rank and steps in redshift may use up.
+SHARES = {"nodes": 0.5, "rank": 0.45, "steps": 0.25}
+
+
+def one_redshift(
+    full: Any, lo: float, hi: float, examples: Examples, tols: np.ndarray, bar: Any, kept: dict[Any, Any]
+) -> Any:
+    bar.tell("nodes")
+    u = np.log1p(lo)
+    value, slope = projection(full)(u)
+    bands = full.filters.names
+    medium = examples.on_the_way(np.array([lo]))
+    found = [
+        band_nodes(name, value[None, b], medium, examples, tol)
+        for b, (name, tol) in enumerate(zip(bands, tols, strict=True))
+    ]
+    columns = [
+        np.concatenate([examples.flux[:, j] @ (p[b, j][:, None] * phi) for b, (j, _, phi) in enumerate(found)], 1)
+        for p in (value, slope)
+    ]
+    shape = (full.ssp.lgmet.size, full.ssp.lg_age.size, -1)
+    fields = {
+        "wave": np.concatenate([examples.wave[j[n]] for j, n, _ in found]),
+        "flux": columns[0].reshape(shape),
+        "slope": (columns[1] / (1.0 + lo)).reshape(shape),
+        "sizes": tuple(len(n) for _, n, _ in found),
+        "order": tuple(range(len(found))),
+    }
+    return lambda **rest: BandSSP(
+        lg_age=full.ssp.lg_age, lgmet=full.ssp.lgmet, digest=full.filters.digest(), **fields, **rest
+    )
+
+
+def band_nodes(
+    name: str, seen: np.ndarray, transmission: np.ndarray, examples: Examples, tol: float, guess: int = 1
+) -> Any:
+    """The wavelengths that a band sees by its projections `seen` (redshift, wave), its nodes among them (`guess`: about so
+    many), and its functions phi."""
+    visible = (seen > 0).any(0) & (examples.light > 0).any(0)
+    if not visible.any():
+        return np.array([0]), np.array([0]), np.ones((1, 1))
+    j = np.flatnonzero(visible)
+    light = examples.light[examples.tested][:, j]
+    light = light[(light * seen[:, j].mean(0)).sum(1) > 0]
+    if not len(light):
+        return j, np.array([0]), np.ones((j.size, 1))
+    n_test = min(len(light), len(transmission) - examples.n_fit)
+    part = transmission[: examples.n_fit + n_test, j]
+    try:
+        nodes, phi = fit(seen[:, j], light, part, examples.n_fit, tol * SHARES["nodes"], examples.dimmest, guess)
+    except ValueError as error:
+        raise ValueError(
+            f"compress: the tolerance of {tol * MMAG:g} mmag cannot be met in {name}: {error}. Give a larger tol."
+        ) from None
+    return j, nodes, phi
+
+
+def energy_nodes(full: Any, examples: Examples, tol: float) -> EnergySSP | None:
+    """Nodes for what dust absorbs of the light of all wavelengths."""
+    if full.dust_emission is None:
+        return None
+    width = np.asarray(widths_in_hertz(jnp.asarray(examples.wave)), float)
+    light = examples.light[examples.tested]
+    absorbed = examples.gas - np.minimum(examples.transmission, examples.gas)
+    # of what hardly absorbs, the nodes need not know the share of each wavelength
+    some = absorbed @ (width * light.mean(0)) > 1e-3 * (width @ light.mean(0))
+    n_fit = int(some[: examples.n_fit].sum())
+    absorbed = absorbed[some][: n_fit + len(light)]
+    light = light[: len(absorbed) - n_fit]
+    nodes, phi = fit(width[None], light, absorbed, n_fit, tol * SHARES["nodes"], 1e-3)
+    flux = examples.flux @ (width[:, None] * phi)
+    shape = (full.ssp.lgmet.size, full.ssp.lg_age.size, -1)
+    return EnergySSP(wave=examples.wave[nodes], lg_age=full.ssp.lg_age, lgmet=full.ssp.lgmet, flux=flux.reshape(shape))
+
+
+def projection(full: Any, bands: Any = None) -> Any:
+    """Projection of some bands and its derivative with respect to u = ln(1 + z), at a redshift: two arrays (band, wave)."""
+    filters, wave, crowds = full.filters, full.ssp.wave, full.ssp.crowds
+    if bands is not None and len(bands) < len(filters):
+        chosen = [(filters.names[b], *filters.curves()[b]) for b in bands]
+        filters = FilterSet.from_arrays(*zip(*chosen, strict=True))
+
+    @jax.jit
+    def both(u):
+        return jax.jvp(lambda u: filters.projection(wave, jnp.expm1(u), crowds), (u,), (jnp.ones_like(u),))
+
+    return lambda u: tuple(np.asarray(x, float) for x in both(jnp.asarray(u, wave.dtype)))

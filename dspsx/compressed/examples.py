@@ -1,0 +1,115 @@
+"""Galaxies drawn from the whole box of a model's parameters: their light, and what dust leaves of it."""
+
+import dataclasses
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dspsx._model import Parameter, infos
+from dspsx.dust.attenuation import Calzetti00, Noll09, PowerLawDust, Salim18
+from dspsx.nebular import LYMAN_LIMIT
+
+#: Examples: galaxies of the model's own box that the nodes are fitted to, and of each law of dust that dspsx has.
+_N_FIT, N_TEST, _N_LAW = 300, 200, 60
+
+
+def draw(model: Any, rng: np.random.Generator, n: int) -> Any:
+    """A batch of n models with every free, bounded parameter drawn uniformly in its bounds, one in ten on a bound."""
+
+    def new(info: Any, x: Any) -> Any:
+        if not isinstance(info, Parameter):
+            return x
+        lo, hi = info.bounds
+        values = np.broadcast_to(np.asarray(x), (n, *np.shape(x)))
+        if info.free and lo is not None and hi is not None:
+            u = rng.uniform(size=values.shape)
+            u = np.where(rng.uniform(size=values.shape) < 0.1, np.round(u), u)
+            values = lo + (hi - lo) * u
+        return jnp.asarray(values, x.dtype)
+
+    return jax.tree.map(new, infos(model), model)
+
+
+def each_galaxy(function: Any, model: Any, n: int = 50) -> Any:
+    """A function of each galaxy of a batch, n at a time, in NumPy. A function of this module is compiled once."""
+    axes = _axes(model)
+    size = max(x.shape[0] for a, x in zip(jax.tree.leaves(axes), _batched(model), strict=True) if a == 0)
+    parts = []
+    for i in range(0, size, n):
+        rows = np.minimum(np.arange(i, i + n), size - 1)
+        part = jax.tree.map(lambda a, x: x[rows] if a == 0 else x, axes, model, is_leaf=lambda x: x is None)  # noqa: B023
+        parts.append(jax.tree.map(lambda x: np.asarray(x, float)[: size - i], _run(function, part)))  # noqa: B023
+    return jax.tree.map(lambda *x: np.concatenate(x), *parts)
+
+
+def _axes(model: Any) -> Any:
+    return jax.tree.map(lambda info: 0 if isinstance(info, Parameter) else None, infos(model))
+
+
+@eqx.filter_jit
+def _run(function: Any, batch: Any) -> Any:
+    return eqx.filter_vmap(function, in_axes=(_axes(batch),))(batch)
+
+
+def _weights(galaxy: Any) -> Any:
+    return galaxy.weights().ravel()
+
+
+def _screens(galaxy: Any) -> Any:
+    return galaxy.dust.checked_screens(galaxy.ssp.wave, galaxy.ssp.lg_age)[1]
+
+
+def _on_the_way(galaxy: Any) -> Any:
+    return galaxy.on_the_way(galaxy.ssp.wave)
+
+
+def _batched(model: Any) -> list[Any]:
+    kinds = jax.tree.leaves(infos(model))
+    return [x for kind, x in zip(kinds, jax.tree.leaves(model), strict=True) if isinstance(kind, Parameter)]
+
+
+class Examples:
+    """Light and transmissions that nodes, rank and redshifts are fitted to and tested with."""
+
+    def __init__(self, full: Any, lo: float, hi: float, depth: float | None, rng: np.random.Generator, bar: Any):
+        bar.tell("examples of galaxies and dust")
+        self.wave = np.asarray(full.ssp.wave, float)
+        self.flux = np.asarray(full.ssp.flux, float).reshape(-1, self.wave.size)
+        galaxies = draw(full, rng, _N_FIT + N_TEST)
+        z = jnp.asarray(np.expm1(rng.uniform(np.log1p(lo), np.log1p(hi), _N_FIT + N_TEST)), full.redshift.dtype)
+        galaxies = eqx.tree_at(lambda g: g.redshift, galaxies, z)
+        weights = each_galaxy(_weights, galaxies)
+        weights = weights[weights.sum(1) > 0]
+        screens = each_galaxy(_screens, galaxies)
+        laws = [
+            each_galaxy(_screens, draw(dataclasses.replace(full, dust=law()), rng, _N_LAW))[:, 0]
+            for law in (Calzetti00, Noll09, Salim18, PowerLawDust)
+        ]
+        fitted = [np.ones((1, self.wave.size)), *laws, screens[:_N_FIT].reshape(-1, self.wave.size)]
+        self.n_fit = sum(map(len, fitted))
+        self.transmission = np.maximum(np.concatenate([*fitted, screens[_N_FIT:].reshape(-1, self.wave.size)]), 1e-37)
+        self.gas = np.ones((len(self.transmission), 1))
+        if full.lines is not None and full.lines.transmission(full.ssp.wave) is not None:
+            # whatever share of the ionising light gets through the gas
+            left = np.clip(rng.uniform(-0.5, 1.5, (len(self.transmission), 1)), 0.0, 1.0)
+            self.gas = np.where(self.wave < LYMAN_LIMIT, left, 1.0)
+            self.transmission = np.maximum(self.transmission * self.gas, 1e-37)
+        self.population = weights / weights.sum(1, keepdims=True)
+        self.light = self.population @ self.flux
+        #: pairs of light and test transmissions
+        self.tested = rng.permutation(len(self.light))
+        self.full = full
+        self.dimmest = 1e-33 if depth is None else 10 ** (-0.4 * depth)
+        self.rng = rng
+
+    def on_the_way(self, redshifts: np.ndarray) -> np.ndarray:
+        """The transmissions seen through what lies between the galaxy and us, each at one of the redshifts."""
+        if self.full.igm is None and self.full.foreground is None:
+            return self.transmission
+        galaxies = draw(self.full, self.rng, len(self.transmission))
+        z = jnp.asarray(self.rng.choice(redshifts, len(self.transmission)), self.full.redshift.dtype)
+        left = each_galaxy(_on_the_way, eqx.tree_at(lambda g: g.redshift, galaxies, z))
+        return np.maximum(self.transmission * left, 1e-37)

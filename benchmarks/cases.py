@@ -228,6 +228,33 @@ def redshifts(s: Settings) -> Row:
     return _population_row(s, own=True)
 
 
+@row("everything")
+def everything(s: Settings) -> Row:
+    """What gas, birth clouds, dust emission and the intergalactic medium cost."""
+    n, some = s.size(100_000, 500), s.size(1000, 20)
+
+    def lines(dtype: str, gradient: bool) -> list[Line]:
+        end, found = ", gradient" if gradient else "", []
+        for compress, many in ((ONE_REDSHIFT, n), (None, some)):
+            for on in (False, True):
+                what = ("everything" if on else "plain") + (", compressed" if compress else ", exact") + end
+                common = {"dtype": dtype, **_kind(gradient), "compare": False}
+                options = {
+                    "compress": compress,
+                    "everything": on,
+                    "gradient": gradient,
+                    "chunk": 500 if compress else 50,
+                }
+                quick = dtype == "float32" and not gradient and not compress
+                found.append(Line("dspsx", what, "magnitudes", n=many, options=options, quick=quick, **common))
+        return found
+
+    title = "Everything switched on (89 lines, the gas's continuum, birth clouds, IGM, dust emission) beside the plain galaxy"
+    return Row(
+        f"{title}: PopStar, six LSST bands at z = {ONE_REDSHIFT}", both(lines, s), _population(s) | {"ssp": "default"}
+    )
+
+
 @row("weights")
 def weights(s: Settings) -> Row:
     """Ages and metallicities alone."""

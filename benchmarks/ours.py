@@ -16,13 +16,18 @@ PLACES = {
         *(g.sfh.mah.logm0, g.sfh.mah.logtc, g.sfh.mah.early_index, g.sfh.mah.late_index, g.sfh.mah.t_peak),
         *(g.sfh.lgmcrit, g.sfh.lgy_at_mcrit, g.sfh.indx_lo, g.sfh.indx_hi),
         *(g.sfh.lg_qt, g.sfh.qlglgdt, g.sfh.lg_drop, g.sfh.lg_rejuv),
-        *(g.metallicity.lgmet, g.metallicity.scatter, g.dust.av, g.dust.bump, g.dust.delta),
+        *(g.metallicity.lgmet, g.metallicity.scatter),
+        *(_diffuse(g).av, _diffuse(g).bump, _diffuse(g).delta),
     ),
     "spectrum": lambda g: (
         *(g.sfh.lg_mass_formed, g.sfh.age, g.sfh.tau),
         *(g.metallicity.lgmet, g.metallicity.scatter, g.dust.av),
     ),
 }
+
+
+def _diffuse(galaxy):
+    return getattr(galaxy.dust, "diffuse", galaxy.dust)
 
 
 def _start(dtype: str):
@@ -34,8 +39,8 @@ def _start(dtype: str):
     return jax, dspsx
 
 
-def _galaxy(problem: Problem):
-    """One galaxy of the problem's kind, in the cosmology of DSPS."""
+def _galaxy(problem: Problem, everything: bool = False):
+    """One galaxy of the problem's kind, in the cosmology of DSPS; with `everything`, all else that there is switched on."""
     import dspsx
 
     kinds = {
@@ -45,7 +50,7 @@ def _galaxy(problem: Problem):
         },
         "spectrum": {"sfh": dspsx.DelayedTauSFH(), "dust": dspsx.Calzetti00()},
     }
-    return dspsx.GalaxySEDModel(
+    galaxy = dspsx.GalaxySEDModel(
         ssp=dspsx.SSPGrid(problem.wave, problem.lg_age, problem.lgmet, problem.flux),
         filters=dspsx.FilterSet.from_arrays(problem.names, *zip(*problem.bands, strict=True)),
         metallicity=dspsx.LognormalMDF(),
@@ -53,11 +58,20 @@ def _galaxy(problem: Problem):
         redshift=ONE_REDSHIFT,
         **kinds[problem.kind],
     )
+    if not everything:
+        return galaxy
+    return dataclasses.replace(
+        galaxy,
+        dust=dspsx.CharlotFall00(diffuse=galaxy.dust),
+        lines=dspsx.NebularLines(galaxy.ssp),
+        dust_emission=dspsx.Casey12(),
+        igm=dspsx.Inoue14(),
+    )
 
 
-def _compressed(problem: Problem, compress: Any, rank: int | None = None, tol: float = 1e-3):
+def _compressed(problem: Problem, compress: Any, rank: int | None = None, tol: float = 1e-3, everything: bool = False):
     """The galaxy as it is; with a table of bands for one redshift or a pair [lowest, highest]; or with spectra of low rank."""
-    galaxy = _galaxy(problem)
+    galaxy = _galaxy(problem, everything)
     if rank is not None:
         if not hasattr(galaxy.ssp, "compress"):
             raise Skip("SSPGrid.compress does not exist yet")
@@ -116,6 +130,7 @@ def magnitudes(
     spectrum: bool = False,
     via: str = "program",
     chunk: int = 500,
+    everything: bool = False,
     **changes: float,
 ) -> Timed:
     """Magnitudes of n galaxies, or gradients of their sum with respect to every parameter, of a `stored` galaxy if given.
@@ -130,7 +145,7 @@ def magnitudes(
         with open(stored, "rb") as file:
             small = pickle.load(file)
     else:
-        small = _compressed(problem, compress, rank)
+        small = _compressed(problem, compress, rank, everything=everything)
     facts = _certificate(small)
     batch, where = _batch(small, problem, n, own_redshift, **changes)
 

@@ -12,19 +12,18 @@ from collections.abc import Iterable, Sequence
 from typing import final
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from dspsx import units
+from dspsx import _band_integrals, units
 from dspsx._files import open_hdf5
 from dspsx._model import AbstractModel, Number, data
-from dspsx._numerics import CROWDING_WIDTHS, gauss_legendre, running_sum
+from dspsx._numerics import gauss_legendre
 
 _EMBEDDED_FILE = "filters.h5"
-#: Gauss-Legendre nodes per interval, where the integrand is a product of two straight lines over lambda.
-_ORDER = 3
+#: Widest step in ln(wavelength) between two points of a curve: it limits how much of a spectrum lies between them.
+_STEP = 1 / 64
 #: A band is told as not covered when more than this share of it lies outside the spectrum.
 _UNCOVERED = 1e-3
 
@@ -39,8 +38,8 @@ class FilterSet(AbstractModel):
     redshift, with its gradient. The scale of a transmission does not matter; it may exceed one.
 
     **Fields:** `names` of the bands; `sizes`, the number of points of each; `widths`, ln of the last wavelength over the
-    first; `wave`, `transmission` (point,): the curves, one after the other. Make one with `load`, `from_arrays`,
-    `from_files`, `from_speclite` or `from_sedpy`; join two with `+`.
+    first; `wave`, `transmission` (point,): the curves, one after the other, with points put in where they had wide steps. Make
+    one with `load`, `from_arrays`, `from_files`, `from_speclite` or `from_sedpy`; join two with `+`.
     """
 
     names: tuple[str, ...] = eqx.field(static=True)
@@ -86,8 +85,8 @@ class FilterSet(AbstractModel):
         `_numerics.crowding` says of `wave` (an SSP grid has it), saves time.
         """
         observed = wave * (1.0 + jnp.asarray(redshift, wave.dtype))
-        windows = _windows(wave.size, self.widths, crowds)
-        return _hat_integrals(observed, self.wave, self.transmission, self.sizes, windows)
+        windows = _band_integrals.windows(wave.size, self.widths, crowds)
+        return _band_integrals.projection(observed, self.wave, self.transmission, self.sizes, windows)
 
     def band_average(
         self,
@@ -97,7 +96,10 @@ class FilterSet(AbstractModel):
         crowds: tuple[int, ...] | None = None,
     ) -> Float[Array, " band"]:
         """Mean f_nu in each band of a spectrum on rest-frame wavelengths, seen at a redshift; in the spectrum's unit."""
-        return jnp.matmul(self.projection(wave, redshift, crowds), spectrum, precision=jax.lax.Precision.HIGHEST)
+        observed = wave * (1.0 + jnp.asarray(redshift, wave.dtype))
+        windows = _band_integrals.windows(wave.size, self.widths, crowds)
+        (most,) = _band_integrals.windows(wave.size, (_STEP,), crowds)
+        return _band_integrals.average((self.sizes, windows, most), observed, spectrum, self.wave, self.transmission)
 
     def line_average(
         self, wave: Float[Array, " line"], luminosity: Float[Array, " line"], redshift: Number = 0.0
@@ -200,10 +202,10 @@ class FilterSet(AbstractModel):
             raise ValueError(
                 f"FilterSet: {len(names)} names, {len(waves)} wavelength arrays, {len(transmissions)} transmissions."
             )
-        curves = [_checked(*curve) for curve in zip(names, waves, transmissions, strict=True)]
+        curves = [_filled(*_checked(*curve)) for curve in zip(names, waves, transmissions, strict=True)]
         sizes = tuple(w.size for w, _ in curves)
         widths = tuple(float(np.log(w[-1] / w[0])) for w, _ in curves)
-        return cls(names, sizes, widths, np.concatenate([w for w, _ in curves]), np.concatenate([t for _, t in curves]))
+        return cls(names, sizes, widths, *(np.concatenate(arrays) for arrays in zip(*curves, strict=True)))
 
     @classmethod
     def from_files(cls, paths: str | os.PathLike | Sequence, names: Sequence[str] | None = None) -> "FilterSet":
@@ -238,86 +240,6 @@ class FilterSet(AbstractModel):
         return cls.from_arrays(
             names, [r.wavelength for r in responses], [np.maximum(r.transmission, 0) for r in responses]
         )
-
-
-def _hat_integrals(
-    x: Float[Array, " wave"],
-    f: Float[Array, " point"],
-    transmission: Float[Array, " point"],
-    sizes: tuple[int, ...],
-    windows: tuple[int, ...],
-) -> Float[Array, "band wave"]:
-    """Normalised integrals of T dlambda/lambda against the hat functions of the observed wavelengths x, for each band.
-
-    The union of the points of x and of a curve f is never sorted: each point starts one interval, which ends at the next
-    point of either, found by counting. Where two coincide, the spectrum's comes first. Only `windows` points of the
-    spectrum are looked at for each band: as many as can lie within it.
-    """
-    n, size, window = x.size, np.asarray(sizes, np.int32), np.asarray(windows, np.int32)
-    bands = np.arange(size.size, dtype=np.int32)
-    first, window_first = (np.cumsum(count, dtype=np.int32) - count for count in (size, window))
-    band, window_band = np.repeat(bands, size), np.repeat(bands, window)
-    starts = np.setdiff1d(np.arange(f.size - 1, dtype=np.int32), first[1:] - 1)  # a curve's last point starts nothing
-    step = f[1:] - f[:-1]
-    slope = (transmission[1:] - transmission[:-1]) / jnp.where(step > 0, step, 1.0)
-    intervals = jnp.stack([f[:-1], f[1:], transmission[:-1], slope], axis=-1)
-
-    def integrate(start, end, interval, left, right):
-        """Shares of the points left and right in the integral from start to end, in an interval of a curve."""
-        width = end - start
-        wave, _, value_there, slope = (interval[:, i] for i in range(4))
-        total = upper = jnp.zeros_like(start)
-        for node, weight in zip(*gauss_legendre(_ORDER), strict=True):
-            at = start + width * float(node)
-            value = (value_there + slope * (at - wave)) * (width * float(weight)) / at
-            total, upper = total + value, upper + value * ((at - left) / (right - left))
-        return jnp.stack([total - upper, upper], axis=-1)
-
-    def earlier(of_spectrum, of_curve):
-        """The next point; unlike jnp.minimum, with the gradient of the spectrum's where the two coincide."""
-        return jnp.where(of_spectrum <= of_curve, of_spectrum, of_curve)
-
-    # intervals that start at a point of a curve, in the interval j of the spectrum
-    after = jnp.searchsorted(x, f, side="right").astype(jnp.int32)  # points of x up to and with each f
-    j = jnp.clip(after[starts] - 1, 0, n - 2)
-    covered = (after[starts] > 0) & (after[starts] < n)
-    end = jnp.where(covered, earlier(x[j + 1], f[starts + 1]), f[starts])
-    of_curve = integrate(f[starts], end, intervals[starts], x[j], x[j + 1])
-
-    # intervals that start at a point i of the spectrum, in the interval k of a curve; the windows one after the other
-    begin = jnp.clip(after[first] - 1, 0, n - 1 - window)
-    place = window_first[band] + jnp.clip(after - begin[band], 0, window[band])
-    before = running_sum(jnp.zeros(window.sum() + 1, jnp.int32).at[place].add(1))[:-1]  # curves' points before each i
-    k = before - 1
-    inside = (k >= first[window_band]) & (k < (first + size - 1)[window_band])
-    interval = intervals.at[jnp.clip(k, 0, f.size - 2)].get(mode="promise_in_bounds")
-    pieces = [jax.lax.dynamic_slice(x, (start,), (count + 1,)) for start, count in zip(begin, windows, strict=True)]
-    left, right = (jnp.concatenate([piece[of] for piece in pieces]) for of in (slice(-1), slice(1, None)))
-    end = jnp.where(inside, earlier(right, interval[:, 1]), left)
-    of_spectrum = integrate(left, end, interval, left, right)
-
-    cuts = np.cumsum(window)[:-1]
-    rows = [
-        jax.lax.dynamic_update_slice(
-            jnp.zeros(n, x.dtype), jnp.pad(part[:, 0], (0, 1)) + jnp.pad(part[:, 1], (1, 0)), (start,)
-        )
-        for start, part in zip(begin, jnp.split(of_spectrum, cuts), strict=True)
-    ]
-    where = (np.concatenate([band[starts]] * 2), jnp.concatenate([j, j + 1]))
-    rows = jnp.stack(rows).at[where].add(jnp.concatenate([of_curve[:, 0], of_curve[:, 1]]))
-
-    # the integral of T dlambda/lambda itself is done in closed form: a curve may have a step as wide as itself
-    parts = (transmission[:-1] - slope * f[:-1]) * jnp.log1p(step / f[:-1]) + slope * step
-    whole = jax.ops.segment_sum(parts[starts], band[starts], size.size, indices_are_sorted=True)
-    return rows / whole[:, None]
-
-
-def _windows(n: int, widths: tuple[float, ...], crowds: tuple[int, ...] | None) -> tuple[int, ...]:
-    """How many intervals of a spectrum of n points a band of each width can touch."""
-    if crowds is None:
-        return (n - 1,) * len(widths)
-    counts = [next((c for w, c in zip(CROWDING_WIDTHS, crowds, strict=True) if w >= width), n) for width in widths]
-    return tuple(min(c + 2, n - 1) for c in counts)
 
 
 @functools.cache
@@ -355,6 +277,16 @@ def _checked(name: str, wave, transmission) -> tuple[np.ndarray, np.ndarray]:
             f"filter {name}: from {w[0]:.9g} to {w[-1]:.9g} A is too narrow to be told from nothing in {dtype}."
         )
     return w, t
+
+
+def _filled(wave: np.ndarray, transmission: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A curve with points between those that are far from each other; the curve itself stays what it was."""
+    parts = np.ceil(np.diff(np.log(wave)) / (_STEP * (1 - 1e-6))).astype(int)
+    new = np.concatenate(
+        [np.linspace(a, b, n, endpoint=False) for a, b, n in zip(wave[:-1], wave[1:], parts, strict=True)]
+    )
+    new = np.append(new, wave[-1])
+    return new, np.interp(new, wave, transmission)
 
 
 def _read_curve(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:

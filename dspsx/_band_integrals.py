@@ -1,0 +1,208 @@
+"""Integrals of a spectrum through bands: both are straight lines between points of their own."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.custom_batching import custom_vmap
+from jax.custom_derivatives import SymbolicZero
+from jaxtyping import Array, Float
+
+from dspsx._numerics import CROWDING_WIDTHS, gauss_legendre, matmul, running_sum
+
+#: Gauss-Legendre nodes per interval, where the integrand is a product of two straight lines over lambda.
+_ORDER = 3
+
+
+def projection(
+    x: Float[Array, " wave"],
+    f: Float[Array, " point"],
+    transmission: Float[Array, " point"],
+    sizes: tuple[int, ...],
+    windows: tuple[int, ...],
+) -> Float[Array, "band wave"]:
+    """Normalised integrals of T dlambda/lambda against the hat functions of the observed wavelengths x, for each band.
+
+    The union of the points of x and of a curve f is never sorted: each point starts one interval, which ends at the next
+    point of either, found by counting. Where two coincide, the spectrum's comes first. Only `windows` points of the
+    spectrum are looked at for each band: as many as can lie within it.
+    """
+    n, size, window = x.size, np.asarray(sizes, np.int32), np.asarray(windows, np.int32)
+    bands = np.arange(size.size, dtype=np.int32)
+    first, window_first = (np.cumsum(count, dtype=np.int32) - count for count in (size, window))
+    band, window_band = np.repeat(bands, size), np.repeat(bands, window)
+    starts = np.setdiff1d(np.arange(f.size - 1, dtype=np.int32), first[1:] - 1)  # a curve's last point starts nothing
+    step = f[1:] - f[:-1]
+    slope = (transmission[1:] - transmission[:-1]) / jnp.where(step > 0, step, 1.0)
+    intervals = jnp.stack([f[:-1], f[1:], transmission[:-1], slope], axis=-1)
+
+    def integrate(start, end, interval, left, right):
+        """Shares of the points left and right in the integral from start to end, in an interval of a curve."""
+        width = end - start
+        wave, _, value_there, slope = (interval[:, i] for i in range(4))
+        total = upper = jnp.zeros_like(start)
+        for node, weight in zip(*gauss_legendre(_ORDER), strict=True):
+            at = start + width * float(node)
+            value = (value_there + slope * (at - wave)) * (width * float(weight)) / at
+            total, upper = total + value, upper + value * ((at - left) / (right - left))
+        return jnp.stack([total - upper, upper], axis=-1)
+
+    def earlier(of_spectrum, of_curve):
+        """The next point; unlike jnp.minimum, with the gradient of the spectrum's where the two coincide."""
+        return jnp.where(of_spectrum <= of_curve, of_spectrum, of_curve)
+
+    # intervals that start at a point of a curve, in the interval j of the spectrum
+    after = jnp.searchsorted(x, f, side="right").astype(jnp.int32)  # points of x up to and with each f
+    j = jnp.clip(after[starts] - 1, 0, n - 2)
+    covered = (after[starts] > 0) & (after[starts] < n)
+    end = jnp.where(covered, earlier(x[j + 1], f[starts + 1]), f[starts])
+    of_curve = integrate(f[starts], end, intervals[starts], x[j], x[j + 1])
+
+    # intervals that start at a point i of the spectrum, in the interval k of a curve; the windows one after the other
+    begin = jnp.clip(after[first] - 1, 0, n - 1 - window)
+    place = window_first[band] + jnp.clip(after - begin[band], 0, window[band])
+    before = running_sum(jnp.zeros(window.sum() + 1, jnp.int32).at[place].add(1))[:-1]  # curves' points before each i
+    k = before - 1
+    inside = (k >= first[window_band]) & (k < (first + size - 1)[window_band])
+    interval = intervals.at[jnp.clip(k, 0, f.size - 2)].get(mode="promise_in_bounds")
+    pieces = [jax.lax.dynamic_slice(x, (start,), (count + 1,)) for start, count in zip(begin, windows, strict=True)]
+    left, right = (jnp.concatenate([piece[of] for piece in pieces]) for of in (slice(-1), slice(1, None)))
+    end = jnp.where(inside, earlier(right, interval[:, 1]), left)
+    of_spectrum = integrate(left, end, interval, left, right)
+
+    cuts = np.cumsum(window)[:-1]
+    rows = [
+        jax.lax.dynamic_update_slice(
+            jnp.zeros(n, x.dtype), jnp.pad(part[:, 0], (0, 1)) + jnp.pad(part[:, 1], (1, 0)), (start,)
+        )
+        for start, part in zip(begin, jnp.split(of_spectrum, cuts), strict=True)
+    ]
+    where = (np.concatenate([band[starts]] * 2), jnp.concatenate([j, j + 1]))
+    rows = jnp.stack(rows).at[where].add(jnp.concatenate([of_curve[:, 0], of_curve[:, 1]]))
+    return rows / _norms(f, transmission, sizes)[:, None]
+
+
+def _norms(f, transmission, sizes):
+    """The integral of T dlambda/lambda of each band, in closed form: a curve may have a step as wide as itself."""
+    step = jnp.diff(f)
+    slope = jnp.diff(transmission) / jnp.where(step > 0, step, 1.0)
+    parts = (transmission[:-1] - slope * f[:-1]) * jnp.log1p(step / f[:-1]) + slope * step
+    band = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
+    starts = np.setdiff1d(np.arange(f.size - 1, dtype=np.int32), np.cumsum(sizes, dtype=np.int32)[:-1] - 1)
+    return jax.ops.segment_sum(parts[starts], band[starts], len(sizes), indices_are_sorted=True)
+
+
+# The mean of one spectrum in each band. The matrix of `projection` looks at every point of the spectrum for every band; one
+# spectrum is faster done the other way round, by points of the curves, and so are many with a redshift each. Many at one
+# redshift, and all derivatives, share the matrix.
+
+
+def average(layout: Any, x: Float[Array, " wave"], light: Float[Array, " wave"], f: Array, transmission: Array):
+    """Mean in each band (band,) of light at observed wavelengths x, of curves f, transmission (point,).
+
+    `layout`: sizes of the curves, windows of the bands, and the most points of x between two neighbours of a curve.
+    """
+    return _average(layout)(x, light, f, transmission)
+
+
+@functools.cache
+def _average(layout: Any):
+    sizes, windows, most = layout
+    depth = most.bit_length()
+
+    def product(x, light, f, transmission):
+        return matmul(light, projection(x, f, transmission, sizes, windows).T)
+
+    def one_by_one(x, light, f, transmission):
+        return _by_curves(x, light, f, transmission, sizes, depth)
+
+    value = custom_vmap(one_by_one)
+
+    @value.def_vmap
+    def _(size, batched, x, light, f, transmission):
+        shared = not (batched[0] or batched[2] or batched[3])
+        axes = tuple(0 if b else None for b in batched)
+        run = product if shared else jax.vmap(one_by_one, axes)
+        return run(x, light, f, transmission), True
+
+    @jax.custom_jvp
+    def mean(x, light, f, transmission):
+        return value(x, light, f, transmission)
+
+    @functools.partial(mean.defjvp, symbolic_zeros=True)
+    def _(primals, tangents):
+        x, light, f, transmission = primals
+        d_x, d_light, *d_curves = tangents
+        if all(isinstance(d, SymbolicZero) for d in (d_x, *d_curves)):
+            matrix = projection(x, f, transmission, sizes, windows)
+            return matmul(light, matrix.T), matmul(d_light, matrix.T)
+        d_x, d_light, *d_curves = (jnp.zeros(d.shape, d.dtype) if isinstance(d, SymbolicZero) else d for d in tangents)
+        return jax.jvp(product, primals, (d_x, d_light, *d_curves))
+
+    return mean
+
+
+def _by_curves(x, light, f, transmission, sizes, depth):
+    """`average` by integrals of light dlambda/lambda, and of its first moment, between neighbours of each curve.
+
+    What lies between is put together of runs of 1, 2, 4, ... intervals of the spectrum; nothing is ever subtracted, as with
+    a cumulative integral, so that faint light beside bright light keeps its digits.
+    """
+    n, size = x.size, np.asarray(sizes, np.int32)
+    starts = np.setdiff1d(np.arange(f.size - 1, dtype=np.int32), np.cumsum(size)[:-1] - 1)
+    gradient = jnp.diff(light) / jnp.diff(x)
+
+    def moments(start, end, value, slope):
+        """Integrals of (value + slope (lambda - start)) dlambda/lambda, and of that times (lambda - start)."""
+        width = end - start
+        zeroth = first = jnp.zeros_like(start)
+        for node, weight in zip(*gauss_legendre(_ORDER), strict=True):
+            off = width * float(node)
+            part = (value + slope * off) * (width * float(weight)) / (start + off)
+            zeroth, first = zeroth + part, first + part * off
+        return zeroth, first
+
+    zeroth, first = moments(x[:-1], x[1:], light[:-1], gradient)
+    runs = []
+    for level in range(depth):
+        runs.append(jnp.stack([zeroth, first, x[:-1]], axis=-1))
+        step = min(2**level, n - 1)
+        later = lambda y: jnp.pad(y[step:], (0, step))  # noqa: B023, E731
+        first = first + later(first) + (later(x[:-1]) - x[:-1]) * later(zeroth)
+        zeroth = zeroth + later(zeroth)
+
+    at = jnp.clip(f, x[0], x[-1])
+    inside = jnp.clip(jnp.searchsorted(x, at, side="right").astype(jnp.int32) - 1, 0, n - 2)
+    start, end, i, j = at[starts], at[starts + 1], inside[starts], inside[starts + 1]
+    take = lambda y, k: y.at[k].get(mode="promise_in_bounds")  # noqa: E731
+    points = jnp.stack([x[:-1], x[1:], light[:-1], gradient], axis=-1)
+    left, right = take(points, i), take(points, j)
+    begin = jnp.where(i == j, end, right[:, 0])
+    here = jnp.where(i == j, end, left[:, 1])
+    zeroth, first = moments(start, here, left[:, 2] + left[:, 3] * (start - left[:, 0]), left[:, 3])
+    last = moments(begin, end, right[:, 2] + right[:, 3] * (begin - right[:, 0]), right[:, 3])
+    zeroth, first = zeroth + last[0], first + last[1] + (begin - start) * last[0]
+    count, place = jnp.maximum(j - i - 1, 0), jnp.minimum(i + 1, n - 2)
+    for level, run in enumerate(runs):
+        there = (count >> level) & 1
+        found = take(run, place)
+        some = jnp.where(there == 1, found[:, 0], 0.0)
+        zeroth = zeroth + some
+        first = first + jnp.where(there == 1, found[:, 1], 0.0) + (found[:, 2] - start) * some
+        place = jnp.minimum(place + (there << level), n - 2)
+
+    wide = f[starts + 1] - f[starts]
+    slope = (transmission[starts + 1] - transmission[starts]) / jnp.where(wide > 0, wide, 1.0)
+    parts = (transmission[starts] + slope * (start - f[starts])) * zeroth + slope * first
+    bands = jnp.split(parts, np.cumsum(size - 1)[:-1])
+    return jnp.stack([part.sum() for part in bands]) / _norms(f, transmission, sizes)
+
+
+def windows(n: int, widths: tuple[float, ...], crowds: tuple[int, ...] | None) -> tuple[int, ...]:
+    """How many intervals of a spectrum of n points a band of each width can touch."""
+    if crowds is None:
+        return (n - 1,) * len(widths)
+    counts = [next((c for w, c in zip(CROWDING_WIDTHS, crowds, strict=True) if w >= width), n) for width in widths]
+    return tuple(min(c + 2, n - 1) for c in counts)

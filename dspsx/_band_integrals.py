@@ -122,10 +122,25 @@ def _average(layout: Any):
 
     @value.def_vmap
     def _(size, batched, x, light, f, transmission):
-        shared = not (batched[0] or batched[2] or batched[3])
-        axes = tuple(0 if b else None for b in batched)
-        run = product if shared else jax.vmap(one_by_one, axes)
-        return run(x, light, f, transmission), True
+        each = jax.vmap(one_by_one, tuple(0 if b else None for b in batched))
+        if batched[2] or batched[3] or not batched[1]:
+            return each(x, light, f, transmission), True
+        if not batched[0]:
+            return product(x, light, f, transmission), True
+        together = lambda x, *rest: product(x[0], *rest)  # noqa: E731
+        return jax.lax.cond(_at_one_redshift(x), together, each, x, light, f, transmission), True
+
+    @custom_vmap
+    def matrix(x, f, transmission):
+        return projection(x, f, transmission, sizes, windows)
+
+    @matrix.def_vmap
+    def _(size, batched, x, f, transmission):
+        each = jax.vmap(matrix.fun, tuple(0 if b else None for b in batched))
+        if batched[1] or batched[2]:
+            return each(x, f, transmission), True
+        together = lambda x, *curves: jnp.broadcast_to(matrix.fun(x[0], *curves), (size, len(sizes), x.shape[1]))  # noqa: E731
+        return jax.lax.cond(_at_one_redshift(x), together, each, x, f, transmission), True
 
     @jax.custom_jvp
     def mean(x, light, f, transmission):
@@ -136,12 +151,17 @@ def _average(layout: Any):
         x, light, f, transmission = primals
         d_x, d_light, *d_curves = tangents
         if all(isinstance(d, SymbolicZero) for d in (d_x, *d_curves)):
-            matrix = projection(x, f, transmission, sizes, windows)
-            return matmul(light, matrix.T), matmul(d_light, matrix.T)
+            to_bands = matrix(x, f, transmission).T
+            return matmul(light, to_bands), matmul(d_light, to_bands)
         d_x, d_light, *d_curves = (jnp.zeros(d.shape, d.dtype) if isinstance(d, SymbolicZero) else d for d in tangents)
         return jax.jvp(product, primals, (d_x, d_light, *d_curves))
 
     return mean
+
+
+def _at_one_redshift(x: Float[Array, "galaxy wave"]) -> Array:
+    """Whether galaxies share their redshift, that has been batched together with all other parameters."""
+    return (x == x[:1]).all()
 
 
 def _by_curves(x, light, f, transmission, sizes, depth):

@@ -42,6 +42,17 @@ def precision(request):
         yield "float64" if request.param else "float32"
 
 
+@pytest.fixture(params=["popstar", "bc03-miles"])
+def grid(request):
+    """The embedded SSP grid, and the one that users fetch, where they have."""
+    import dspsx
+
+    try:
+        return dspsx.library(request.param)
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+
+
 @pytest.fixture(scope="session")
 def peer():
     """Call a function of `tests/parity/peers.py` where importing dsps, which switches x64 on, harms nobody.

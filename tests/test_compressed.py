@@ -13,7 +13,7 @@ import pytest
 import dspsx
 from dspsx import FilterSet, testing, units
 from dspsx._model import Scalar, param
-from dspsx.compressed import build
+from dspsx.compressed import build, examples
 
 LO, HI, N = 0.2, 0.5, 24
 EDGES = (4400.0, 6600.0)  # of fake_green, Angstrom
@@ -83,7 +83,7 @@ def small(request):
 
 
 def drawn(galaxy, redshifts, seed):
-    batch = build.draw(galaxy, np.random.default_rng(seed), len(redshifts))
+    batch = examples.draw(galaxy, np.random.default_rng(seed), len(redshifts))
     return eqx.tree_at(lambda g: g.redshift, batch, jnp.asarray(redshifts, galaxy.redshift.dtype))
 
 

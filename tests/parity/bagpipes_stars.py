@@ -47,6 +47,8 @@ def cases() -> list[dict]:
 
 def main() -> None:
     """Run bagpipes, whose folders and bands must stand where it is run."""
+    from importlib.metadata import version
+
     import bagpipes
     from bagpipes import config
     from bagpipes.utils import make_bins
@@ -71,7 +73,7 @@ def main() -> None:
             f_nu = np.asarray(galaxy.photometry) * pivots**2 / 2.99792458e18
             case["magnitudes"] = np.round(-2.5 * np.log10(f_nu) - 48.6, 5).tolist()
     text = ",\n".join(json.dumps(case) for case in found)
-    here.write_text(f'{{"bagpipes": "{bagpipes.__version__}", "bands": {json.dumps(BANDS)}, "cases": [\n{text}\n]}}\n')
+    here.write_text(f'{{"bagpipes": "{version("bagpipes")}", "bands": {json.dumps(BANDS)}, "cases": [\n{text}\n]}}\n')
 
 
 if __name__ == "__main__":

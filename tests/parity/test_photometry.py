@@ -94,9 +94,9 @@ def test_dsps(peer, x64):
 
 
 @pytest.mark.parametrize("redshift", REDSHIFTS)
-def test_direct_integration(redshift, x64):
+def test_direct_integration(redshift, x64, grid):
     """All embedded bands within 0.1 mmag, through the galaxy; the grid covers every band at all these redshifts."""
-    ssp, filters = SSPGrid.default(), FilterSet.load("*")
+    ssp, filters = grid, FilterSet.load("*")
     assert filters.uncovered(ssp.wave, redshift) == []
     z = jnp.full(len(GALAXIES), redshift)
     sed, apparent, absolute, fluxes = (np.asarray(x) for x in predict(ssp, filters, jnp.asarray(GALAXIES), z))

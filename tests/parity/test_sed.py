@@ -105,6 +105,13 @@ def test_popstar(table, peer, x64):
     compare(ssp, t_table, draws, peer, rounding=0.0)
 
 
+def test_grids(x64, grid, peer):
+    """The grid that users fetch, too."""
+    t_table = T_TABLES["100 linear"]
+    ends = float(grid.lgmet[0]), float(grid.lgmet[-1])
+    compare(grid, t_table, galaxies(np.random.default_rng(5), t_table, ends, n=12), peer, rounding=0.0)
+
+
 def test_no_scatter(peer, x64):
     """Without scatter a single metallicity, dsps's too."""
     t_table = T_TABLES["100 linear"]

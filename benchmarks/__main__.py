@@ -9,7 +9,7 @@ JAX_PLATFORMS=cpu keeps it on the processor. A peer that lives in another enviro
     python -m benchmarks --cores 2                         # what README quotes
     python -m benchmarks --only population redshifts       # some rows; --list names them
     python -m benchmarks --only spectrum --ssp bc03.h5     # another grid, in DSPS's format
-    python -m benchmarks --report benchmarks/results/RUN.json   # writes RESULTS.md
+    python -m benchmarks --report benchmarks/results/*.json     # writes RESULTS.md
 """
 
 import argparse
@@ -46,7 +46,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--cores", type=int, help="use only so many cores of the processor")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--peer-python", metavar="PATH", help="interpreter that has the peers which this one has not")
-    parser.add_argument("--report", metavar="FILE.json", help="write RESULTS.md from a run that was kept, and exit")
+    parser.add_argument(
+        "--report", metavar="FILE.json", nargs="+", help="write RESULTS.md from runs that were kept, and exit"
+    )
     parser.add_argument("--to", metavar="PATH", default=str(FOLDER / "RESULTS.md"), help="where --report writes")
     options = parser.parse_args(argv)
     if options.list:
@@ -54,9 +56,8 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{name:12} {make.__doc__}")
         return 0
     if options.report:
-        with open(options.report) as file:
-            text = report.markdown(json.load(file))
-        pathlib.Path(options.to).write_text(text)
+        runs = [json.loads(pathlib.Path(path).read_text()) for path in options.report]
+        pathlib.Path(options.to).write_text(report.markdown(*runs))
         return 0
     settings = Settings(
         quick=options.quick,

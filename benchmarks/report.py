@@ -143,30 +143,30 @@ def text_row(row: dict[str, Any]) -> str:
     return "\n".join(out + ["    " + note.replace("\n", "\n    ") for note in notes(row)]) + "\n"
 
 
-def markdown(run: dict[str, Any]) -> str:
-    """RESULTS.md of a run."""
+def markdown(*runs: dict[str, Any]) -> str:
+    """RESULTS.md of one run or several."""
+    out = ["# Results of `python -m benchmarks`", "", LEGEND[0].upper() + LEGEND[1:], ""]
+    for run in runs:
+        for row in run["rows"]:
+            out += [f"## {row['title']}", ""]
+            timed = [line for line in row["lines"] if "skip" not in line]
+            if timed:
+                out += ["| " + " | ".join(HEAD) + " |"]
+                out += ["|" + "|".join([" --- "] * 3 + [" ---: "] * (len(HEAD) - 3)) + "|"]
+                out += ["| " + " | ".join(cells(line, row["lines"])) + " |" for line in timed]
+                out.append("")
+            out += [f"- {note}".replace("\n", "\n  ") for note in notes(row)]
+            out += [""] if notes(row) else []
+        out += [_made_by(run), ""]
+    return "\n".join(out).rstrip() + "\n"
+
+
+def _made_by(run: dict[str, Any]) -> str:
+    """Command, commit, machine and versions of a run."""
     m = run["machine"]
     versions = ", ".join(f"{k} {v}" for k, v in sorted({**run.get("peer_versions", {}), **run["versions"]}.items()))
-    out = [
-        "# Results of `python -m benchmarks`",
-        "",
-        f"Made by `{run['command']}` on {run['date']}, at commit {run['commit']}; this file by `python -m benchmarks --report`.",
-        "",
-        f"- Device: {run['device'].get('device', 'unknown')} ({run['device'].get('backend', 'unknown')}); processor: {m['cpu']}, "
-        f"{m['cores']} core(s), {m['memory_gb']} GB; load average at the start {m['load'][0]}, at the end {run['load_at_end'][0]}",
-        f"- {m['platform']}, Python {m['python']}",
-        f"- {versions}",
-        "",
-        LEGEND[0].upper() + LEGEND[1:],
-        "",
-    ]
-    for row in run["rows"]:
-        out += [f"## {row['title']}", ""]
-        timed = [line for line in row["lines"] if "skip" not in line]
-        if timed:
-            out += ["| " + " | ".join(HEAD) + " |", "|" + "|".join([" --- "] * 3 + [" ---: "] * (len(HEAD) - 3)) + "|"]
-            out += ["| " + " | ".join(cells(line, row["lines"])) + " |" for line in timed]
-            out.append("")
-        out += [f"- {note}".replace("\n", "\n  ") for note in notes(row)]
-        out += [""] if notes(row) else []
-    return "\n".join(out).rstrip() + "\n"
+    return (
+        f"*Made by `{run['command']}` on {run['date']}, at commit {run['commit']}, on {run['device'].get('device', 'unknown')} "
+        f"({run['device'].get('backend', 'unknown')}): {m['cpu']}, {m['cores']} core(s), {m['memory_gb']} GB; load average "
+        f"{m['load'][0]} at the start, {run['load_at_end'][0]} at the end; {m['platform']}, Python {m['python']}; {versions}.*"
+    )

@@ -81,14 +81,16 @@ def projection(
     ]
     where = (np.concatenate([band[starts]] * 2), jnp.concatenate([j, j + 1]))
     rows = jnp.stack(rows).at[where].add(jnp.concatenate([of_curve[:, 0], of_curve[:, 1]]))
-    return rows / _norms(f, transmission, sizes)[:, None]
+    return rows / norms(f, transmission, sizes)[:, None]
 
 
-def _norms(f, transmission, sizes):
-    """The integral of T dlambda/lambda of each band, in closed form: a curve may have a step as wide as itself."""
+def norms(f: Array, transmission: Array, sizes: tuple[int, ...]) -> Float[Array, " band"]:
+    """The integral of T dlambda/lambda of each band; the steps of its curve are narrow."""
     step = jnp.diff(f)
-    slope = jnp.diff(transmission) / jnp.where(step > 0, step, 1.0)
-    parts = (transmission[:-1] - slope * f[:-1]) * jnp.log1p(step / f[:-1]) + slope * step
+    parts = jnp.zeros_like(step)
+    for node, weight in zip(*gauss_legendre(_ORDER), strict=True):
+        value = transmission[:-1] + jnp.diff(transmission) * float(node)
+        parts = parts + value * (step * float(weight)) / (f[:-1] + step * float(node))
     band = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
     starts = np.setdiff1d(np.arange(f.size - 1, dtype=np.int32), np.cumsum(sizes, dtype=np.int32)[:-1] - 1)
     return jax.ops.segment_sum(parts[starts], band[starts], len(sizes), indices_are_sorted=True)
@@ -96,7 +98,7 @@ def _norms(f, transmission, sizes):
 
 # The mean of one spectrum in each band. The matrix of `projection` looks at every point of the spectrum for every band; one
 # spectrum is faster done the other way round, by points of the curves, and so are many with a redshift each. Many at one
-# redshift, and all derivatives, share the matrix.
+# redshift, and all derivatives, share the matrix. The two are the same integral, exact in either way: a test compares them.
 
 
 def average(layout: Any, x: Float[Array, " wave"], light: Float[Array, " wave"], f: Array, transmission: Array):
@@ -122,6 +124,8 @@ def _average(layout: Any):
 
     @value.def_vmap
     def _(size, batched, x, light, f, transmission):
+        if not any(batched):
+            return one_by_one(x, light, f, transmission), False
         each = jax.vmap(one_by_one, tuple(0 if b else None for b in batched))
         if batched[2] or batched[3] or not batched[1]:
             return each(x, light, f, transmission), True
@@ -130,17 +134,28 @@ def _average(layout: Any):
         together = lambda x, *rest: product(x[0], *rest)  # noqa: E731
         return jax.lax.cond(_at_one_redshift(x), together, each, x, light, f, transmission), True
 
-    @custom_vmap
-    def matrix(x, f, transmission):
+    def one_matrix(x, f, transmission):
         return projection(x, f, transmission, sizes, windows)
 
-    @matrix.def_vmap
+    shared_matrix = custom_vmap(one_matrix)
+
+    @shared_matrix.def_vmap
     def _(size, batched, x, f, transmission):
-        each = jax.vmap(matrix.fun, tuple(0 if b else None for b in batched))
+        if not any(batched):
+            return one_matrix(x, f, transmission), False
+        each = jax.vmap(one_matrix, tuple(0 if b else None for b in batched))
         if batched[1] or batched[2]:
             return each(x, f, transmission), True
-        together = lambda x, *curves: jnp.broadcast_to(matrix.fun(x[0], *curves), (size, len(sizes), x.shape[1]))  # noqa: E731
+        together = lambda x, *curves: jnp.broadcast_to(one_matrix(x[0], *curves), (size, len(sizes), x.shape[1]))  # noqa: E731
         return jax.lax.cond(_at_one_redshift(x), together, each, x, f, transmission), True
+
+    @jax.custom_jvp
+    def matrix(x, f, transmission):
+        return shared_matrix(x, f, transmission)
+
+    @matrix.defjvp
+    def _(primals, tangents):
+        return jax.jvp(one_matrix, primals, tangents)
 
     @jax.custom_jvp
     def mean(x, light, f, transmission):
@@ -205,6 +220,7 @@ def _by_curves(x, light, f, transmission, sizes, depth):
     last = moments(begin, end, right[:, 2] + right[:, 3] * (begin - right[:, 0]), right[:, 3])
     zeroth, first = zeroth + last[0], first + last[1] + (begin - start) * last[0]
     count, place = jnp.maximum(j - i - 1, 0), jnp.minimum(i + 1, n - 2)
+    zeroth = jnp.where(count >> depth == 0, zeroth, jnp.nan)  # a step wider than any that a FilterSet is made with
     for level, run in enumerate(runs):
         there = (count >> level) & 1
         found = take(run, place)
@@ -217,7 +233,7 @@ def _by_curves(x, light, f, transmission, sizes, depth):
     slope = (transmission[starts + 1] - transmission[starts]) / jnp.where(wide > 0, wide, 1.0)
     parts = (transmission[starts] + slope * (start - f[starts])) * zeroth + slope * first
     bands = jnp.split(parts, np.cumsum(size - 1)[:-1])
-    return jnp.stack([part.sum() for part in bands]) / _norms(f, transmission, sizes)
+    return jnp.stack([part.sum() for part in bands]) / norms(f, transmission, sizes)
 
 
 def windows(n: int, widths: tuple[float, ...], crowds: tuple[int, ...] | None) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 
 from dspsx import _band_integrals, units
 from dspsx._files import open_hdf5
-from dspsx._model import AbstractModel, Number, data
+from dspsx._model import AbstractModel, Number, data, is_concrete
 from dspsx._numerics import gauss_legendre
 
 _EMBEDDED_FILE = "filters.h5"
@@ -59,6 +59,13 @@ class FilterSet(AbstractModel):
                 f"FilterSet: {len(self.names)} names and {len(self.sizes)} sizes with {shape[0]} points, but wave "
                 f"{self.wave.shape} and transmission {self.transmission.shape}. Use FilterSet.from_arrays."
             )
+        if is_concrete(self.wave) and self.wave.ndim == 1:
+            widest = max(float(np.log(w[1:] / w[:-1]).max()) for w, _ in self.curves())
+            if widest > 1.005 * _STEP:
+                raise ValueError(
+                    f"FilterSet: a curve has a step of {widest:.3g} in ln(wavelength), wider than {_STEP:g}. Use "
+                    "FilterSet.from_arrays, which puts points in between."
+                )
 
     def brief(self) -> str:
         """One line about the bands, for printing a model that holds them."""
@@ -98,7 +105,7 @@ class FilterSet(AbstractModel):
         """Mean f_nu in each band of a spectrum on rest-frame wavelengths, seen at a redshift; in the spectrum's unit."""
         observed = wave * (1.0 + jnp.asarray(redshift, wave.dtype))
         windows = _band_integrals.windows(wave.size, self.widths, crowds)
-        (most,) = _band_integrals.windows(wave.size, (_STEP,), crowds)
+        (most,) = _band_integrals.windows(wave.size, (1.01 * _STEP,), crowds)
         return _band_integrals.average((self.sizes, windows, most), observed, spectrum, self.wave, self.transmission)
 
     def line_average(
@@ -111,12 +118,9 @@ class FilterSet(AbstractModel):
         observed = wave * (1.0 + jnp.asarray(redshift, wave.dtype))
         per_hz = luminosity * (wave / units.C_ANGSTROM)
         cuts = np.cumsum(self.sizes)[:-1]
-        bands = []
-        for w, t in zip(jnp.split(self.wave, cuts), jnp.split(self.transmission, cuts), strict=True):
-            slope = jnp.diff(t) / jnp.diff(w)
-            norm = ((t[:-1] - slope * w[:-1]) * jnp.log1p(jnp.diff(w) / w[:-1]) + slope * jnp.diff(w)).sum()
-            bands.append((per_hz * jnp.interp(observed, w, t, left=0.0, right=0.0)).sum() / norm)
-        return jnp.stack(bands)
+        curves = zip(jnp.split(self.wave, cuts), jnp.split(self.transmission, cuts), strict=True)
+        found = [(per_hz * jnp.interp(observed, w, t, left=0.0, right=0.0)).sum() for w, t in curves]
+        return jnp.stack(found) / _band_integrals.norms(self.wave, self.transmission, self.sizes)
 
     def samples(self, n: int = 32) -> tuple[Float[Array, "band {n}"], Float[Array, "band {n}"]]:
         r"""Observed wavelengths in Angstrom and weights, with which the mean of a smooth :math:`f_\nu` is its mean in the band.
@@ -280,12 +284,11 @@ def _checked(name: str, wave, transmission) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _filled(wave: np.ndarray, transmission: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A curve with points between those that are far from each other; the curve itself stays what it was."""
-    parts = np.ceil(np.diff(np.log(wave)) / (_STEP * (1 - 1e-6))).astype(int)
-    new = np.concatenate(
-        [np.linspace(a, b, n, endpoint=False) for a, b, n in zip(wave[:-1], wave[1:], parts, strict=True)]
-    )
-    new = np.append(new, wave[-1])
+    """A curve with points put into its wide steps; the curve itself stays what it was, and filled once more the same."""
+    step = np.diff(np.log(wave))
+    parts = np.where(step > _STEP * (1 + 1e-5), np.ceil(step / (0.9 * _STEP)), 1).astype(int)
+    place = np.concatenate([np.arange(n) / n for n in parts])
+    new = np.append(np.repeat(wave[:-1], parts) * np.exp(np.repeat(step, parts) * place), wave[-1])
     return new, np.interp(new, wave, transmission)
 
 

@@ -13,7 +13,7 @@ import pytest
 import dspsx
 from dspsx import FilterSet, testing, units
 from dspsx._model import Scalar, param
-from dspsx.compressed import build, examples
+from dspsx.compressed import build, examples, tables
 
 LO, HI, N = 0.2, 0.5, 24
 EDGES = (4400.0, 6600.0)  # of fake_green, Angstrom
@@ -148,7 +148,7 @@ def test_certificate_and_gradients_hold_for_other_galaxies(small):
 
 def test_bands_with_steps_of_their_own(monkeypatch):
     """Two groups of bands in one table, out of order: magnitudes and gradients are those of the full galaxy."""
-    monkeypatch.setattr(build, "_grouped", lambda n, _: [(int(n.max()), [0, 2]), (2 * int(n.max()), [1])])
+    monkeypatch.setattr(tables, "_grouped", lambda n, _: [(int(n.max()), [0, 2]), (2 * int(n.max()), [1])])
     grouped = full().compress(redshift=(LO, HI), n_galaxies=60, progress=False)
     assert grouped.ssp.groups == (2, 1) and grouped.ssp.order == (0, 2, 1)
     assert len(grouped.ssp.table[1]) == 2 * len(grouped.ssp.table[0])
@@ -312,7 +312,7 @@ def test_galaxies_that_cannot_be_compressed(fixed, monkeypatch):
     with pytest.raises(TypeError, match="traced"):
         eqx.filter_jit(lambda g: g.compress().magnitudes())(full())
     # each of four tries would compile the comparison of magnitudes again, which float32 limits to about 0.01 mmag
-    monkeypatch.setattr(build, "_certify", lambda *_: (fixed, fixed.ssp.certificate))
+    monkeypatch.setattr(build, "certify", lambda *_: (fixed, fixed.ssp.certificate))
     with pytest.raises(ValueError, match="cannot be met"):
         full().compress(tol=1e-9, n_galaxies=20, progress=False)
 

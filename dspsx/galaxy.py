@@ -95,6 +95,7 @@ class GalaxySEDModel(AbstractModel):
         if not 0 <= float(z) <= 20:
             return  # the parameter's own check says so
         self.ssp.check_use(self.filters, z)
+        self.ssp.check_igm(self.igm)
         if self.lines is not None:
             self.lines.check_use(self.ssp)
         t_last = float(self.sfh.known_until())
@@ -251,7 +252,7 @@ class GalaxySEDModel(AbstractModel):
         `n_galaxies` of the certificate.
 
         Raises ValueError if the tolerance cannot be met. Other dust of a kind that dspsx has may be put in afterwards; the
-        certificate holds for the galaxy's own.
+        certificate holds for the galaxy's own. Another `igm` may not, since its edges need nodes of their own.
         """
         from dspsx.compressed import compress
 

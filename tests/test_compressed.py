@@ -1,5 +1,6 @@
 """Compressed galaxies: as exact as they are certified to be, with the same gradients, and refused where they do not hold."""
 
+import dataclasses
 import functools
 import inspect
 import pickle
@@ -202,13 +203,18 @@ def test_second_derivatives(fixed, ranged, x64):
         changed = eqx.tree_at(lambda g: (g.dust.av, g.metallicity.lgmet, g.redshift), galaxy, tuple(x))
         return changed.magnitudes().sum()
 
-    fixed = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64) if eqx.is_inexact_array(x) else x, fixed)
+    double = lambda x: jnp.asarray(x, jnp.float64) if eqx.is_inexact_array(x) else x  # noqa: E731
+    fixed, whole = jax.tree.map(double, fixed), jax.tree.map(double, full())
     x = jnp.asarray([0.7, -2.1, float(fixed.redshift)])
     hessian = jax.hessian(light)(x, fixed)
     np.testing.assert_allclose(hessian, hessian.T, rtol=1e-6, atol=1e-9)
     step = jnp.asarray([1e-4, 0.0, 0.0])
     slopes = [jax.grad(light)(x + sign * step, fixed) for sign in (1, -1)]
     np.testing.assert_allclose(hessian[0, :2], ((slopes[0] - slopes[1]) / 2e-4)[:2], rtol=1e-5)
+    exact = jax.hessian(light)(x, whole)
+    np.testing.assert_allclose(hessian[2], exact[2], rtol=0.01, atol=0.01)
+    with pytest.raises(TypeError, match="two derivatives"):
+        jax.jacfwd(jax.hessian(light))(x, fixed)
     with pytest.raises(TypeError, match="first derivatives only"):
         jax.hessian(light)(jnp.asarray(x, jnp.float32), ranged)
 
@@ -272,6 +278,11 @@ def test_outside_of_the_range_nothing_is_extrapolated(small):
     mixed = magnitudes(drawn(small, [lo, 3.0, hi, 0.0], 3))
     np.testing.assert_array_equal(np.isfinite(mixed).all(1), [True, False, True, False])
     assert np.isnan(mixed[1]).all() and np.isnan(mixed[3]).all()
+
+
+def test_another_igm_is_refused(small):
+    with pytest.raises(ValueError, match="compressed without Madau95"):
+        dataclasses.replace(small, igm=dspsx.Madau95())
 
 
 def test_what_a_compressed_galaxy_does_not_know_is_refused(small):

@@ -22,7 +22,9 @@ def one_redshift(
 ) -> Any:
     bar.tell("nodes")
     u = np.log1p(lo)
-    value, slope = projection(full)(u)
+    value, slope, bend = projection(full, order=2)(u)
+    # from u = ln(1 + z) to z
+    rows = (value, slope / (1.0 + lo), (bend - slope) / (1.0 + lo) ** 2)
     bands = full.filters.names
     medium = examples.on_the_way(np.array([lo]))
     found = [
@@ -31,13 +33,14 @@ def one_redshift(
     ]
     columns = [
         np.concatenate([examples.flux[:, j] @ (p[b, j][:, None] * phi) for b, (j, _, phi) in enumerate(found)], 1)
-        for p in (value, slope)
+        for p in rows
     ]
     shape = (full.ssp.lgmet.size, full.ssp.lg_age.size, -1)
     fields = {
         "wave": np.concatenate([examples.wave[j[n]] for j, n, _ in found]),
         "flux": columns[0].reshape(shape),
-        "slope": (columns[1] / (1.0 + lo)).reshape(shape),
+        "slope": columns[1].reshape(shape),
+        "bend": columns[2].reshape(shape),
         "sizes": tuple(len(n) for _, n, _ in found),
         "order": tuple(range(len(found))),
     }
@@ -88,15 +91,26 @@ def energy_nodes(full: Any, examples: Examples, tol: float) -> EnergySSP | None:
     return EnergySSP(wave=examples.wave[nodes], lg_age=full.ssp.lg_age, lgmet=full.ssp.lgmet, flux=flux.reshape(shape))
 
 
-def projection(full: Any, bands: Any = None) -> Any:
-    """Projection of some bands and its derivative with respect to u = ln(1 + z), at a redshift: two arrays (band, wave)."""
+def projection(full: Any, bands: Any = None, order: int = 1) -> Any:
+    """Projection of some bands, and its derivatives up to an order with respect to u = ln(1 + z), at a redshift: arrays
+    (band, wave)."""
     filters, wave, crowds = full.filters, full.ssp.wave, full.ssp.crowds
     if bands is not None and len(bands) < len(filters):
         chosen = [(filters.names[b], *filters.curves()[b]) for b in bands]
         filters = FilterSet.from_arrays(*zip(*chosen, strict=True))
 
-    @jax.jit
-    def both(u):
-        return jax.jvp(lambda u: filters.projection(wave, jnp.expm1(u), crowds), (u,), (jnp.ones_like(u),))
+    def value(u):
+        return (filters.projection(wave, jnp.expm1(u), crowds),)
 
-    return lambda u: tuple(np.asarray(x, float) for x in both(jnp.asarray(u, wave.dtype)))
+    def with_derivative(rows):
+        def more(u):
+            values, slopes = jax.jvp(rows, (u,), (jnp.ones_like(u),))
+            return *values, slopes[-1]
+
+        return more
+
+    rows = value
+    for _ in range(order):
+        rows = with_derivative(rows)
+    rows = jax.jit(rows)
+    return lambda u: tuple(np.asarray(x, float) for x in rows(jnp.asarray(u, wave.dtype)))

@@ -92,6 +92,13 @@ class _Bands(SSPLibrary):
             )
         self.check_range(redshift)
 
+    def check_igm(self, igm):
+        if igm is not None and f"igm={type(igm).__name__}" not in self.certificate.model.split(", "):
+            raise ValueError(
+                f"this galaxy was compressed without {type(igm).__name__}, and has no nodes where it absorbs: put it into the "
+                "full galaxy, and compress that again."
+            )
+
     def _check_bands(self, filters: FilterSet) -> None:
         if filters.names != self.certificate.bands:
             raise ValueError(
@@ -131,12 +138,12 @@ class BandSSP(_Bands):
 
     Node n of a band carries the light that :math:`\int T L_\nu \phi_n \, d\lambda / \lambda` collects, where the functions
     :math:`\phi_n` interpolate any law of dust from its values at the nodes (see `nodes.fit`). The sum over the nodes of what
-    dust lets through is the mean in the band. The derivative with respect to redshift is exact, and costs nothing where it is
-    not asked for.
+    dust lets through is the mean in the band. The first two derivatives with respect to redshift are exact, and cost nothing
+    where they are not asked for; a third raises TypeError.
 
-    **Fields:** `wave` (node,) rest-frame Angstrom; `flux` (met, age, node) Lsun/Hz per Msun; `slope`, its derivative with
-    respect to redshift; `sizes`, nodes of each band, and `order`, the bands; `digest` of the filters; `certificate`; `energy`,
-    for a galaxy with dust emission.
+    **Fields:** `wave` (node,) rest-frame Angstrom; `flux` (met, age, node) Lsun/Hz per Msun; `slope` and `bend`, its first two
+    derivatives with respect to redshift; `sizes`, nodes of each band, and `order`, the bands; `digest` of the filters;
+    `certificate`; `energy`, for a galaxy with dust emission.
     """
 
     sizes: tuple[int, ...] = eqx.field(static=True)
@@ -148,6 +155,7 @@ class BandSSP(_Bands):
     lgmet: Float[Array, " met"] = data()
     flux: Float[Array, "met age node"] = data()
     slope: Float[Array, "met age node"] = data()
+    bend: Float[Array, "met age node"] = data()
     energy: EnergySSP | None = None
 
     def sampling(self, redshift):
@@ -156,35 +164,40 @@ class BandSSP(_Bands):
     def integrate(self, weights, redshift=0.0):
         self.check_range(redshift)
         flat = weights.reshape(*weights.shape[:-2], -1)
-        flux, slope = (x.reshape(-1, self.wave.size) for x in (self.flux, self.slope))
+        rows = (x.reshape(-1, self.wave.size) for x in (self.flux, self.slope, self.bend))
         redshift = jnp.asarray(redshift, flat.dtype)
-        return _or_nan(_contract(flat, redshift, flux, slope), redshift, *self.certificate.redshift)
+        return _or_nan(_contract(flat, redshift, *rows), redshift, *self.certificate.redshift)
 
     def integrate_separable(self, metallicity, mass, redshift=0.0):
         self.check_range(redshift)
         redshift = jnp.asarray(redshift, mass.dtype)
-        flux, slope = (x.swapaxes(0, 1).reshape(self.lg_age.size, -1) for x in (self.flux, self.slope))
-        light = sum_of_products(metallicity, _contract(mass, redshift, flux, slope))
+        rows = (x.swapaxes(0, 1).reshape(self.lg_age.size, -1) for x in (self.flux, self.slope, self.bend))
+        light = sum_of_products(metallicity, _contract(mass, redshift, *rows))
         return _or_nan(light, redshift, *self.certificate.redshift)
 
 
 @jax.custom_jvp
-def _contract(flat, redshift, flux, slope):
+def _contract(flat, redshift, flux, *derivatives):
+    """flat times flux, whose derivatives with respect to redshift, one after the other, are those that follow."""
     return matmul(flat, flux)
 
 
 @functools.partial(_contract.defjvp, symbolic_zeros=True)
 def _(primals, tangents):
-    flat, redshift, flux, slope = primals
-    d_flat, d_redshift, d_flux, _ = tangents
+    flat, redshift, flux, *derivatives = primals
+    d_flat, d_redshift, d_flux, *_ = tangents
     terms = []
     if not isinstance(d_flat, SymbolicZero):
-        terms.append(_contract(d_flat, redshift, flux, slope))
+        terms.append(_contract(d_flat, redshift, flux, *derivatives))
     if not isinstance(d_flux, SymbolicZero):
         terms.append(matmul(flat, d_flux))
     if not isinstance(d_redshift, SymbolicZero):
-        terms.append(matmul(flat, slope) * d_redshift)
-    light = _contract(flat, redshift, flux, slope)
+        if not derivatives:
+            raise TypeError(
+                "a galaxy compressed at one redshift has two derivatives with respect to it; for a third use the full galaxy."
+            )
+        terms.append(_contract(flat, redshift, *derivatives) * d_redshift)
+    light = _contract(flat, redshift, flux, *derivatives)
     return light, sum(terms) if terms else jnp.zeros_like(light)
 
 

@@ -32,7 +32,11 @@ def compress(
 ) -> Any:
     """See `GalaxySEDModel.compress`."""
     started = time.perf_counter()
+    if not isinstance(n_galaxies, int | np.integer) or n_galaxies < 1:
+        raise ValueError(f"compress: n_galaxies must be a positive integer; got {n_galaxies!r}.")
     full, lo, hi = _checked(galaxy, filters, redshift, tol, depth)
+    for z in sorted({lo, hi}):
+        full.ssp.check_use(full.filters, jnp.asarray(z))
     bar = Progress("compress", progress)
     share, worst, validation, kept = np.ones(len(full.filters.names)), np.inf, None, {}
     try:

@@ -93,7 +93,7 @@ def certify(
     counted = error[~(validation.blue | validation.dark)]
     if not counted.size:
         counted = np.zeros(1)
-    arrays = [ssp.wave, *([ssp.flux, ssp.slope] if lo == hi else [ssp.basis, *ssp.table])]
+    arrays = [ssp.wave, *([ssp.flux, ssp.slope, ssp.bend] if lo == hi else [ssp.basis, *ssp.table])]
     certificate = Certificate(
         nodes=tuple(int(n) for n in np.array(ssp.sizes)[np.argsort(ssp.order)]),
         rank=0 if lo == hi else max(ssp.ranks),

@@ -236,12 +236,12 @@ def everything(s: Settings) -> Row:
     def lines(dtype: str, gradient: bool) -> list[Line]:
         end, found = ", gradient" if gradient else "", []
         for compress, many in ((ONE_REDSHIFT, n), (None, some)):
-            for on in (False, True):
-                what = ("everything" if on else "plain") + (", compressed" if compress else ", exact") + end
+            for extra, name in (("", "plain"), ("clouds", "birth clouds"), ("all", "everything")):
+                what = name + (", compressed" if compress else ", exact") + end
                 common = {"dtype": dtype, **_kind(gradient), "compare": False}
                 options = {
                     "compress": compress,
-                    "everything": on,
+                    "extra": extra,
                     "gradient": gradient,
                     "chunk": 500 if compress else 50,
                 }

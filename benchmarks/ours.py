@@ -39,8 +39,9 @@ def _start(dtype: str):
     return jax, dspsx
 
 
-def _galaxy(problem: Problem, everything: bool = False):
-    """One galaxy of the problem's kind, in the cosmology of DSPS; with `everything`, all else that there is switched on."""
+def _galaxy(problem: Problem, extra: str = ""):
+    """One galaxy of the problem's kind, in the cosmology of DSPS; with `extra` "clouds" young stars in birth clouds,
+    with "all" all else that there is switched on."""
     import dspsx
 
     kinds = {
@@ -58,20 +59,22 @@ def _galaxy(problem: Problem, everything: bool = False):
         redshift=ONE_REDSHIFT,
         **kinds[problem.kind],
     )
-    if not everything:
+    if not extra:
+        return galaxy
+    galaxy = dataclasses.replace(galaxy, dust=dspsx.CharlotFall00(diffuse=galaxy.dust))
+    if extra == "clouds":
         return galaxy
     return dataclasses.replace(
         galaxy,
-        dust=dspsx.CharlotFall00(diffuse=galaxy.dust),
         lines=dspsx.NebularLines(galaxy.ssp),
         dust_emission=dspsx.Casey12(),
         igm=dspsx.Inoue14(),
     )
 
 
-def _compressed(problem: Problem, compress: Any, rank: int | None = None, tol: float = 1e-3, everything: bool = False):
+def _compressed(problem: Problem, compress: Any, rank: int | None = None, tol: float = 1e-3, extra: str = ""):
     """The galaxy as it is; with a table of bands for one redshift or a pair [lowest, highest]; or with spectra of low rank."""
-    galaxy = _galaxy(problem, everything)
+    galaxy = _galaxy(problem, extra)
     if rank is not None:
         if not hasattr(galaxy.ssp, "compress"):
             raise Skip("SSPGrid.compress does not exist yet")
@@ -130,7 +133,7 @@ def magnitudes(
     spectrum: bool = False,
     via: str = "program",
     chunk: int = 500,
-    everything: bool = False,
+    extra: str = "",
     **changes: float,
 ) -> Timed:
     """Magnitudes of n galaxies, or gradients of their sum with respect to every parameter, of a `stored` galaxy if given.
@@ -145,12 +148,16 @@ def magnitudes(
         with open(stored, "rb") as file:
             small = pickle.load(file)
     else:
-        small = _compressed(problem, compress, rank, everything=everything)
+        small = _compressed(problem, compress, rank, extra=extra)
     facts = _certificate(small)
     batch, where = _batch(small, problem, n, own_redshift, **changes)
 
     if spectrum and not gradient:
-        observe = lambda g: (g.rest_sed(), g.magnitudes())  # noqa: E731
+
+        def observe(g):
+            light = g.light()
+            return light.rest_sed(), light.magnitudes()
+
         only_magnitudes = lambda output: output[1]  # noqa: E731
     else:
         observe = lambda g: g.magnitudes()  # noqa: E731

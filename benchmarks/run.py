@@ -229,9 +229,9 @@ class Session:
 
     def _with_table(self, line: Line, spec: dict[str, Any]) -> Line:
         """The line, told where a table of its own is kept that was built once for all lines, in a process of its own."""
-        keys = {"magnitudes": ("compress", "rank"), "tables": ("n_z",)}.get(line.task, ())
+        keys = {"magnitudes": ("compress", "rank", "extra"), "tables": ("n_z",)}.get(line.task, ())
         how = {key: line.options[key] for key in keys if line.options.get(key)}
-        if not how and line.task != "tables":
+        if not (how.keys() - {"extra"}) and line.task != "tables":
             return line
         key = json.dumps([spec, line.code, line.dtype, how], sort_keys=True)
         if key not in self.tables:

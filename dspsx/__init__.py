@@ -32,6 +32,7 @@ from dspsx.filters import FilterSet
 from dspsx.galaxy import GalaxySEDModel
 from dspsx.igm import IGM, DampingWing, Inoue14, Madau95
 from dspsx.io import library, load, save
+from dspsx.light import Light
 from dspsx.mass_loss import ImfMassLoss, MassLoss, TabulatedMassLoss
 from dspsx.metallicity import (
     AgeCorrelatedMDF,
@@ -110,6 +111,7 @@ __all__ = [
     "Inoue14",
     "Instrument",
     "KriekConroy13",
+    "Light",
     "LognormalMDF",
     "LognormalSFH",
     "LowRankSSP",

@@ -169,7 +169,8 @@ def replace(model: M, where: Callable[[Any], Any], value: Any) -> M:
     """A model with one or more parameters (or whole components) changed; the original is left as it is.
 
     `replace(galaxy, lambda g: g.dust.av, 0.5)`, or with a tuple on both sides. A number keeps the dtype and the shape
-    of the one that it replaces. Raises ValueError for another shape, NaN, or a value out of bounds.
+    of the one that it replaces. Raises ValueError for another shape, NaN, or a value out of bounds; TypeError for a galaxy's
+    component of another kind. `None` is a component that is not there, `replace(galaxy, lambda g: g.lines, None)`, and back.
     """
     nodes = where(model)
     many = isinstance(nodes, tuple | list)
@@ -186,7 +187,8 @@ def replace(model: M, where: Callable[[Any], Any], value: Any) -> M:
                 "grid or table anew and replace it whole."
             )
     new = [_like(node, v) for node, v in zip(nodes, values, strict=True)]
-    model = eqx.tree_at(where, model, new if many else new[0])
+    # a component that is not there, such as no emission lines, is a place as well
+    model = eqx.tree_at(where, model, new if many else new[0], is_leaf=lambda x: x is None)
     for name, (info, x) in named_parameters(model).items():
         if is_concrete(x):
             check_value(f"{type(model).__name__}.{name}", info, x)

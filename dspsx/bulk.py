@@ -3,10 +3,11 @@
 import contextlib
 import difflib
 import functools
+import itertools
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import equinox as eqx
@@ -19,6 +20,7 @@ from dspsx._files import write_hdf5
 from dspsx._model import AbstractModel, infos, is_batched, is_concrete
 from dspsx._operations import batch_axes, partition
 from dspsx.compressed.bands import BandSSP, BandTable
+from dspsx.filters import FilterSet
 
 #: Galaxies in a chunk at most, and bytes of its largest array: between compressed grids (3 us a galaxy, where 0.2 ms to
 #: dispatch a chunk must not count) and full ones (60 kB a galaxy, where chunks that stay near the caches are twice as fast).
@@ -50,26 +52,41 @@ def predict(
 
     **Returns** NumPy arrays (galaxy, ...) in the order of the batch, for each thing asked for; or the path of `output`, which
     then holds a dataset for each: by the name of the method, by its key in a dict, else `value` (in a tuple its position).
-    The file appears when it is complete.
+    The file appears when it is complete, in the place of an older one.
 
     There is one compilation for all chunks, the short last one included, and for every later batch of the same structure and
     chunk size, whatever its length. A method is compiled once; a lambda written in the call is a new function, and compiled,
     each time: define it once, outside. Data that it needs it may hold as fields of an `eqx.Module` with a `__call__`.
 
-    Raises ValueError or TypeError for one galaxy, leading axes that disagree, a method that does not exist, a `batch_size`
-    that is not positive; FileNotFoundError for an output in no folder.
+    Raises ValueError or TypeError for one galaxy, leading axes that disagree, a method that does not exist, names that clash,
+    bands that a compressed galaxy was not made for, a `batch_size` that is not positive; FileNotFoundError for an output in no
+    folder.
     """
     if isinstance(what, dict):
         questions = {str(key): question for key, question in what.items()}
+        if len(questions) < len(what):
+            raise ValueError(f"predict: each thing asked for needs a name of its own; got {list(what)}.")
+        _distinct(questions, output is not None)
         pack = lambda out: {key: out[str(key)] for key in what}  # noqa: E731
     elif isinstance(what, tuple | list):
         keys = [question if isinstance(question, str) else str(i) for i, question in enumerate(what)]
+        _distinct(keys, output is not None)
         questions, pack = dict(zip(keys, what, strict=True)), lambda out: tuple(out[key] for key in keys)
     else:
         key = what if isinstance(what, str) else "value"
         questions, pack = {key: what}, lambda out: out[key]
     out = _evaluate("predict", _answers, batch, questions, None, batch_size, output, progress, shared)
     return pack(out) if output is None else out
+
+
+def _distinct(keys: Iterable[str], stored: bool) -> None:
+    """Raise ValueError for two things of one name; in a file, for a dataset that would be a folder of another, too."""
+    paths = {key: [part for part in key.split("/") if part] if stored else [key] for key in keys}
+    for (a, short), (b, long) in itertools.permutations(paths.items(), 2):
+        if long[: len(short)] == short:
+            raise ValueError(f"predict: each thing asked for needs a name of its own; got {a!r} and {b!r}.")
+    if stored and not all(paths.values()):
+        raise ValueError("predict: a dataset needs a name; got an empty one.")
 
 
 def predict_and_gradient(
@@ -368,6 +385,8 @@ def _check(caller: str, batch: Any, questions: dict, batch_size: Any, output: An
         raise IsADirectoryError(f"{caller}: output must be the name of a file; {str(output)!r} is a folder.")
     if isinstance(ssp := getattr(batch, "ssp", None), BandSSP | BandTable):
         ssp.check_range(batch.redshift)
+        if isinstance(filters := getattr(batch, "filters", None), FilterSet) and np.ndim(filters.wave) == 1:
+            ssp.check_use(filters, batch.redshift)
     cls = type(batch)
     known = [
         x for x in dir(cls) if x[0] != "_" and (callable(getattr(cls, x)) or isinstance(getattr(cls, x), property))

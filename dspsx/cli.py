@@ -149,7 +149,7 @@ def _ssp_commands(actions: Any) -> None:
     convert.add_argument("--about", nargs="+", default=[], metavar="KEY=VALUE", help="provenance, such as imf=Chabrier")
     convert.add_argument("--force", action="store_true", help="replace a file that exists")
     check = actions.add_parser("check", help="say what is wrong with a library's file")
-    check.add_argument("file")
+    check.add_argument("file", help="a file, or the name of a library that was fetched or imported")
 
 
 def _ssp(options: argparse.Namespace) -> int:
@@ -173,7 +173,8 @@ def _ssp(options: argparse.Namespace) -> int:
             path = importing.import_library(options.files, about=about, **{n: getattr(options, n) for n in names})
             print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)", *checking.check(path), sep="\n")
         else:
-            findings = checking.check(options.file)
+            named = None if os.path.exists(options.file) else libraries.found(options.file)
+            findings = checking.check(named or options.file)
             print("\n".join(findings))
             faults = len(checking.faults(findings))
             print(f"\n{options.file}: " + (f"{faults} fault(s)" if faults else "no fault found"))

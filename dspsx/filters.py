@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 from dspsx import _band_integrals, units
 from dspsx._files import open_hdf5
 from dspsx._model import AbstractModel, Number, data, is_concrete
-from dspsx._numerics import gauss_legendre
+from dspsx._numerics import gauss_legendre, matmul
 
 _EMBEDDED_FILE = "filters.h5"
 #: Widest step in ln(wavelength) between two points of a curve: it limits how much of a spectrum lies between them.
@@ -119,8 +119,8 @@ class FilterSet(AbstractModel):
         per_hz = luminosity * (wave / units.C_ANGSTROM)
         cuts = np.cumsum(self.sizes)[:-1]
         curves = zip(jnp.split(self.wave, cuts), jnp.split(self.transmission, cuts), strict=True)
-        found = [(per_hz * jnp.interp(observed, w, t, left=0.0, right=0.0)).sum() for w, t in curves]
-        return jnp.stack(found) / _band_integrals.norms(self.wave, self.transmission, self.sizes)
+        seen = jnp.stack([jnp.interp(observed, w, t, left=0.0, right=0.0) for w, t in curves], axis=-1)
+        return matmul(per_hz, seen) / _band_integrals.norms(self.wave, self.transmission, self.sizes)
 
     def samples(self, n: int = 32) -> tuple[Float[Array, "band {n}"], Float[Array, "band {n}"]]:
         r"""Observed wavelengths in Angstrom and weights, with which the mean of a smooth :math:`f_\nu` is its mean in the band.

@@ -5,26 +5,21 @@ from typing import Any, final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
-from dspsx import units
 from dspsx._model import AbstractModel, Number, Scalar, is_concrete, param, require_single, warn
-from dspsx._numerics import safe_log10
 from dspsx.cosmology import Cosmology
 from dspsx.dust.attenuation import DustLaw, DustModel, NoDust
 from dspsx.dust.emission import DustEmission
 from dspsx.filters import FilterSet
 from dspsx.igm import IGM
+from dspsx.light import Light
 from dspsx.mass_loss import ImfMassLoss, MassLoss
 from dspsx.metallicity import LognormalMDF, MetallicityModel
 from dspsx.nebular import EmissionLines
 from dspsx.sfh.base import StarFormationHistory
 from dspsx.sfh.diffstar import DiffstarSFH
-from dspsx.ssp import SSPGrid, SSPLibrary, widths_in_hertz
-
-#: Angstrom. Where what dust absorbs of the gas's continuum is summed up.
-_CONTINUUM = np.geomspace(912.0, 3e4, 96)
+from dspsx.ssp import SSPGrid, SSPLibrary
 
 
 def _lsst() -> FilterSet:
@@ -83,7 +78,8 @@ class GalaxySEDModel(AbstractModel):
             if getattr(self, name) is None and name in ("dust_emission", "lines", "igm", "foreground"):
                 continue
             if not isinstance(getattr(self, name), kind):
-                wanted = "an SSPGrid or another SSPLibrary" if name == "ssp" else f"a {kind.__name__}"
+                article = "an" if kind.__name__[0] in "AEIO" else "a"
+                wanted = "an SSPGrid or another SSPLibrary" if name == "ssp" else f"{article} {kind.__name__}"
                 raise TypeError(f"GalaxySEDModel.{name} must be {wanted}; got {getattr(self, name)!r}.")
         self._warn()
 
@@ -122,34 +118,35 @@ class GalaxySEDModel(AbstractModel):
         """Mass formed in Msun at each metallicity and age of the SSP grid."""
         return self.metallicity.joint_weights(self.ssp.lgmet, self.ssp.lg_age, self.sfh, self.t_obs)
 
+    def light(self) -> Light:
+        """Observables that share what they have in common: for spectrum and magnitudes, say, `light = galaxy.light()`, then
+        `light.rest_sed()` and `light.magnitudes()` in one function to be compiled. See `Light`."""
+        return Light(self)
+
     @eqx.filter_jit
     def rest_sed(self) -> Float[Array, " wave"]:
         """Luminosity in Lsun/Hz at the rest-frame wavelengths of the SSP grid, after dust; emission lines are not drawn."""
-        wave, light = self.ssp.spectrum_wave(), self._starlight(0.0)
-        return light + self._glow(wave) if self._glows else light
+        return self.light().rest_sed()
 
     @eqx.filter_jit
     def observed_sed(self, unit: str = "maggies") -> Float[Array, " wave"]:
         """Flux density f_nu at `observed_wave`, in a unit of `units.PER_MAGGIE` (maggies, nanomaggies, Jy, mJy, uJy, nJy, cgs)."""
-        sed = self.rest_sed() * self.on_the_way(self.ssp.spectrum_wave())
-        return sed * (self._dimming() / units.AB_LSUN_HZ) * units.per_maggie(unit)
+        return self.light().observed_sed(unit)
 
     @eqx.filter_jit
     def fluxes(self, unit: str = "maggies") -> Float[Array, " band"]:
         """Mean flux density f_nu in each band, in a unit of `units.PER_MAGGIE`."""
-        luminosity = self._band_luminosity(self.redshift, observed=True)
-        return luminosity * (self._dimming() / units.AB_LSUN_HZ) * units.per_maggie(unit)
+        return self.light().fluxes(unit)
 
     @eqx.filter_jit
     def magnitudes(self) -> Float[Array, " band"]:
         """Apparent AB magnitude in each band; at z = 0 that at 10 pc. A band without any light has a finite limit, above 80."""
-        return -2.5 * safe_log10(self.fluxes())
+        return self.light().magnitudes()
 
     @eqx.filter_jit
     def rest_magnitudes(self) -> Float[Array, " band"]:
         """Absolute AB magnitude in each band at rest."""
-        luminosity = self._band_luminosity(0.0, observed=False)
-        return -2.5 * safe_log10(luminosity / units.AB_LSUN_HZ)
+        return self.light().rest_magnitudes()
 
     @eqx.filter_jit
     def mass_formed(self) -> Scalar:
@@ -166,49 +163,28 @@ class GalaxySEDModel(AbstractModel):
     @eqx.filter_jit
     def line_luminosities(self) -> Float[Array, " line"]:
         """Luminosity in Lsun of each emission line, of `lines.line_names` where it names them, after the galaxy's own dust."""
-        return self.emission_lines()[1]
+        return self.light().line_luminosities()
 
     @eqx.filter_jit
     def line_fluxes(self, unit: str = "cgs") -> Float[Array, " line"]:
         """Observed flux of each emission line, after all that absorbs, in "cgs" (erg/s/cm^2), "1e-17 cgs" or "W/m2"; at z = 0
         that at 10 pc."""
-        luminosity = self.emission_lines(observed=True)[1]
-        distance = self._dimming() / (1.0 + self.redshift)
-        return luminosity * distance * (units.LINE_AT_10PC * units.per_cgs_line(unit))
+        return self.light().line_fluxes(unit)
 
     @eqx.filter_jit
     def equivalent_widths(self) -> Float[Array, " line"]:
         """Equivalent width in Angstrom, at rest and positive in emission, of each emission line.
 
-        The continuum is the mean of the stars' light after dust 1.5 % to either side of the line. Raises TypeError for a
+        The continuum is the mean of all light but lines, after dust, 1.5 % to either side of the line. Raises TypeError for a
         compressed galaxy, which has no spectrum.
         """
-        wave, luminosity = self.emission_lines()
-        at, sed = self.ssp.spectrum_wave(), self.rest_sed()
-        continuum = 0.5 * (jnp.interp(0.985 * wave, at, sed) + jnp.interp(1.015 * wave, at, sed))
-        return luminosity * wave * wave / (units.C_ANGSTROM * continuum)
+        return self.light().equivalent_widths()
 
     @eqx.filter_jit
     def emission_lines(self, observed: bool = False) -> tuple[Float[Array, " line"], Float[Array, " line"]]:
         """Rest-frame wavelengths in Angstrom (vacuum) of the emission lines, and their luminosities in Lsun after the galaxy's
         own dust; with `observed` after all else that absorbs, too. Raises TypeError for a galaxy without lines."""
-        if self.lines is None:
-            raise TypeError("this galaxy has no emission lines: build it with lines=NebularLines(ssp).")
-        wave, luminosity, transmission = self._line_light(self.lines)
-        luminosity = (luminosity * transmission).sum(0)
-        return wave, luminosity * self.on_the_way(wave) if observed else luminosity
-
-    def _line_light(
-        self, lines: EmissionLines
-    ) -> tuple[Float[Array, " line"], Float[Array, "screen line"], Float[Array, "screen line"]]:
-        """Wavelengths of the lines, their luminosities behind each screen, and the screens' transmission."""
-        share, _ = self.dust.checked_screens(self.ssp.sampling(self.redshift), self.ssp.lg_age)
-        metallicity, mass = self._stars(share)
-        if metallicity.shape[1] == 1:
-            wave, luminosity = lines.luminosities_separable(self.ssp, metallicity[:, 0], mass)
-        else:
-            wave, luminosity = lines.luminosities(self.ssp, metallicity[None] * mass[:, None, :])
-        return wave, luminosity, self.dust.checked_screens(wave, self.ssp.lg_age)[1]
+        return self.light().emission_lines(observed)
 
     def sfr(self, timescale: Number = 0.1) -> Scalar:
         """Star formation rate in Msun/yr, averaged over the last `timescale` Gyr (0.1: 100 Myr); 0: at this moment.
@@ -267,95 +243,14 @@ class GalaxySEDModel(AbstractModel):
             progress=progress,
         )
 
-    def _band_luminosity(self, redshift: Number, observed: bool) -> Float[Array, " band"]:
-        light = self._starlight(redshift)
-        if observed:
-            light = light * self.on_the_way(self.ssp.sampling(redshift))
-        bands = self.ssp.band_average(self.filters, light, redshift)
-        if self.lines is not None:
-            bands = bands + self.filters.line_average(*self.emission_lines(observed), redshift)
-        if self._glows:
-            seen, weight = self.filters.samples()
-            wave = seen.ravel() / (1.0 + jnp.asarray(redshift, seen.dtype))
-            glow = self._glow(wave)
-            glow = glow * self.on_the_way(wave) if observed else glow
-            bands = bands + (glow.reshape(seen.shape) * weight).sum(-1)
-        return bands
-
-    def _starlight(self, redshift: Number) -> Float[Array, " wave"]:
-        """Luminosity in Lsun/Hz of the stars after dust, at the wavelengths that the SSP library samples."""
-        share, transmission = self.screens(self.ssp.sampling(redshift))
-        return (self._behind(share, self.ssp, redshift) * transmission).sum(0)
-
-    def _behind(
-        self, share: Float[Array, "screen age"], ssp: SSPLibrary, redshift: Number
-    ) -> Float[Array, "screen wave"]:
-        """Light of the stars behind each screen, at the wavelengths of a library."""
-        metallicity, mass = self._stars(share)
-        if metallicity.shape[1] == 1:
-            return ssp.integrate_separable(metallicity[:, 0], mass, redshift)
-        return ssp.integrate(metallicity[None] * mass[:, None, :], redshift)
-
-    def screens(self, wave: Float[Array, " wave"]) -> tuple[Float[Array, "screen age"], Float[Array, "screen wave"]]:
-        """What the galaxy's own dust and gas let through of its stars' light: share of each age behind each screen, and the
-        screens' transmission at rest-frame wavelengths in Angstrom."""
-        share, transmission = self.dust.checked_screens(wave, self.ssp.lg_age)
-        left = None if self.lines is None else self.lines.transmission(wave)
-        return share, transmission if left is None else transmission * left[None, :]
-
-    @property
-    def _glows(self) -> bool:
-        """Whether there is light that neither stars nor lines emit."""
-        return self.dust_emission is not None or (self.lines is not None and self.lines.has_continuum)
-
-    def _glow(self, wave: Float[Array, " wave"]) -> Float[Array, " wave"]:
-        """Luminosity in Lsun/Hz of the gas's continuum, after dust, and of the dust."""
-        glow = jnp.zeros_like(wave)
-        if self.lines is not None and self.lines.has_continuum:
-            share, transmission = self.dust.checked_screens(wave, self.ssp.lg_age)
-            glow = glow + (self._continuum(share, wave) * transmission).sum(0)
-        if self.dust_emission is not None:
-            glow = glow + self.dust_luminosity() * self.dust_emission.spectrum(wave)
-        return glow
-
-    def _continuum(self, share: Float[Array, "screen age"], wave: Float[Array, " wave"]) -> Any:
-        """Luminosity in Lsun/Hz of the gas behind each screen of dust."""
-        assert self.lines is not None
-        metallicity, mass = self._stars(share)
-        if metallicity.shape[1] == 1:
-            return self.lines.continuum_separable(self.ssp, metallicity[:, 0], mass, wave)
-        return self.lines.continuum(self.ssp, metallicity[None] * mass[:, None, :], wave)
-
     @eqx.filter_jit
     def dust_luminosity(self) -> Scalar:
         """Luminosity in Lsun that the galaxy's own dust absorbs, and emits again: of stars, of lines, and of the gas's
-        continuum (this by its values at 96 wavelengths). What the gas absorbs of the ionising light is not in it."""
-        ssp, width = self.ssp.bolometric()
-        wave = ssp.sampling(self.redshift)
-        share, left = self.dust.checked_screens(wave, self.ssp.lg_age)
-        light = self._behind(share, ssp, self.redshift)
-        gas = None if self.lines is None else self.lines.transmission(wave)
-        light = light if gas is None else light * gas[None, :]
-        absorbed = (light * (1.0 - left) * width[None, :]).sum()
-        if self.lines is not None:
-            _, light, left = self._line_light(self.lines)
-            absorbed = absorbed + (light * (1.0 - left)).sum()
-        if self.lines is not None and self.lines.has_continuum:
-            wave = jnp.asarray(_CONTINUUM, wave.dtype)
-            share, left = self.dust.checked_screens(wave, self.ssp.lg_age)
-            absorbed = absorbed + (self._continuum(share, wave) * (1.0 - left) * widths_in_hertz(wave)[None, :]).sum()
-        return absorbed
-
-    def _stars(self, share: Float[Array, "screen age"]) -> tuple[Float[Array, "met #age"], Float[Array, "screen age"]]:
-        """Distribution of metallicity, and mass formed in Msun of each age behind each screen of dust."""
-        metallicity = self.metallicity.checked_weights(self.ssp.lgmet, self.ssp.lg_age, self.sfh, self.t_obs)
-        return metallicity, self.sfh.age_weights(self.ssp.lg_age, self.t_obs)[None, :] * share
+        continuum. What the gas absorbs of the ionising light is not in it."""
+        return self.light().dust_luminosity()
 
     def on_the_way(self, wave: Float[Array, " wave"]) -> Float[Array, " wave"]:
         """Fraction of the light at rest-frame wavelengths in Angstrom that is left after the intergalactic medium and, at the
         observed wavelengths, the dust in the foreground."""
         left = jnp.ones_like(wave) if self.igm is None else self.igm.transmission(wave, self.redshift)
         return left if self.foreground is None else left * self.foreground.transmission(wave * (1.0 + self.redshift))
-
-    def _dimming(self) -> Scalar:
-        return self.cosmology.dimming(self.redshift)

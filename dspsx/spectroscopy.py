@@ -11,19 +11,14 @@ from jaxtyping import Array, Float
 
 from dspsx import units
 from dspsx._model import AbstractModel, Number, Scalar, data, is_concrete, warn
-from dspsx._numerics import CROWDING_WIDTHS, gauss_legendre
+from dspsx._numerics import CROWDING_WIDTHS
+from dspsx._pixel_sums import REACH, blocks, carried_over, pixel_sums
 from dspsx.galaxy import GalaxySEDModel
 
 #: Speed of light, km/s.
 _C_KMS = units.C_ANGSTROM * 1e-13
 #: FWHM of a Gaussian over its standard deviation.
 _FWHM = 2.0 * math.sqrt(2.0 * math.log(2.0))
-#: How many standard deviations a Gaussian is followed; 4e-8 of it lie beyond.
-_REACH = 5.5
-#: Pixels treated together: they look at the same points of the spectrum, which are then fetched once.
-_BLOCK = 16
-#: Blocks that are worked on at once.
-_BATCH = 32
 #: Least width in ln(wavelength), 0.3 km/s: anything narrower is drawn as wide as this.
 _NARROWEST = 1e-6
 #: Below this wavelength tables are in vacuum, whatever they say of the rest.
@@ -66,112 +61,6 @@ def _into_vacuum(wave: Any) -> Any:
     for _ in range(4):
         vacuum = wave + wave * _refractivity(vacuum)
     return vacuum
-
-
-@jax.custom_jvp
-def _second_tail(u: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    r""":math:`\int_{-\infty}^u (\phi(t) - |t| \Phi(-|t|)) \, dt`, which goes from 0 to 1/2."""
-    a = jnp.abs(u)
-    tail, density = _normal(a)
-    left = 0.5 * ((a * a + 1.0) * tail - a * density)
-    return jnp.where(u < 0, left, 0.5 - left)
-
-
-@_second_tail.defjvp
-def _(primals, tangents):
-    (u,), (du,) = primals, tangents
-    a = jnp.abs(u)
-    tail, density = _normal(a)
-    return _second_tail(u), (density - a * tail) * du
-
-
-def _normal(a: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-    """Phi(-a) and the density of a standard normal at a."""
-    return 0.5 * jax.lax.erfc(a * math.sqrt(0.5)), jnp.exp(-0.5 * a * a) * (1.0 / math.sqrt(2.0 * math.pi))
-
-
-def pixel_sums(
-    x: Float[Array, " wave"], f_nu: Float[Array, " wave"], edges: Float[Array, " edge"]
-) -> Float[Array, " pixel"]:
-    r""":math:`\int f_\nu \, d\lambda / \lambda^2` between neighbouring edges, of a spectrum that is linear between its points.
-
-    Each edge and each point starts an interval that ends at the next of either, and Gauss-Legendre does the rest.
-    """
-    n, n_pixel = x.size, edges.size - 1
-    step = x[1:] - x[:-1]
-    slope = (f_nu[1:] - f_nu[:-1]) / jnp.where(step > 0, step, 1.0)
-
-    def integrate(start, end, j):
-        width = end - start
-        at = [start + width * float(node) for node in gauss_legendre(3)[0]]
-        value = [
-            (f_nu[j] + slope[j] * (a - x[j])) / (a * a) * float(w)
-            for a, w in zip(at, gauss_legendre(3)[1], strict=True)
-        ]
-        return width * (value[0] + value[1] + value[2])
-
-    def earlier(of_point, of_edge):
-        return jnp.where(of_point <= of_edge, of_point, of_edge)
-
-    after = jnp.searchsorted(x, edges[:-1], side="right")
-    covered = (after > 0) & (after < n)
-    j = jnp.clip(after - 1, 0, n - 2)
-    end = jnp.where(covered, earlier(x[j + 1], edges[1:]), edges[:-1])
-    from_edges = integrate(edges[:-1], end, j)
-
-    pixel = jnp.searchsorted(edges, x[:-1], side="left") - 1  # where both coincide, the edge alone starts an interval
-    inside = (pixel >= 0) & (pixel < n_pixel)
-    pixel = jnp.clip(pixel, 0, n_pixel - 1)
-    end = jnp.where(inside, earlier(x[1:], edges[pixel + 1]), x[:-1])
-    from_points = integrate(x[:-1], end, np.arange(n - 1, dtype=np.int32))
-    return from_edges + jax.ops.segment_sum(from_points, pixel, n_pixel, indices_are_sorted=True)
-
-
-def carried_over(
-    x: Float[Array, " wave"],
-    f_nu: Float[Array, " wave"],
-    edges: Float[Array, " edge"],
-    sigma: Float[Array, " edge"],
-    window: int,
-) -> Float[Array, " edge"]:
-    r"""Light (as in `pixel_sums`) that a Gaussian in ln(wavelength) of width `sigma` carries over each edge from right to left,
-    less what goes from left to right:
-
-    .. math:: D(e) = \int F(y) \, [\Phi(u) - H(u)] \, dy
-              = \sigma^2 \sum_j (F'_{j} - F'_{j - 1}) \int_{-\infty}^{u_j} (\phi(t) - |t| \Phi(-|t|)) \, dt
-              , \quad u = (\ln e - y) / \sigma
-
-    for :math:`F = f_\nu / \lambda`, linear in y = ln(wavelength) between the points j, with slopes F'. What a pixel gains is
-    the difference of D at its edges: nothing is lost, whatever sigma does from edge to edge. The sum is over `window`
-    points from `_REACH` sigma on; where the spectrum bends elsewhere is of no matter.
-    """
-    window = min(window, x.size)
-    middle = jnp.sqrt(edges[0] * edges[-1])  # logarithms near zero are precise in float32
-    y, at = jnp.log(x / middle), jnp.log(edges / middle)
-    flux = f_nu / x
-    step = y[1:] - y[:-1]
-    slope = jnp.pad((flux[1:] - flux[:-1]) / jnp.where(step > 0, step, 1.0), 1)
-    bend = slope[1:] - slope[:-1]
-
-    at, width = _blocks(at), _blocks(sigma)
-    first = jnp.searchsorted(y, (at - _REACH * width).min(1)).astype(jnp.int32)
-    first = jnp.clip(first, 0, x.size - window)
-    points = first[:, None] + np.arange(window, dtype=np.int32)[None, :]
-
-    def block(row):
-        at, width, y, bend = row
-        reached = _second_tail((at[:, None] - y[None, :]) / width[:, None])
-        return jnp.matmul(reached, bend, precision=jax.lax.Precision.HIGHEST)
-
-    # a few blocks at a time stay in the cache: the gradient, and a batch of galaxies, are more than twice as fast
-    bends = jax.lax.map(block, (at, width, y[points], bend[points]), batch_size=_BATCH)
-    return (width * width * (0.5 * slope[first][:, None] + bends)).ravel()[: edges.size]
-
-
-def _blocks(x: Any) -> Any:
-    """One row for each block of edges; the last is filled up with the last edge."""
-    xp = np if isinstance(x, np.ndarray) else jnp
-    return xp.pad(x, (0, -x.size % _BLOCK), mode="edge").reshape(-1, _BLOCK)
 
 
 @final
@@ -234,10 +123,10 @@ class Instrument(AbstractModel):
                 f"Instrument: some pixels are too narrow to be told apart in {kept}; enable float64 (jax_enable_x64)."
             )
         ln, total = np.log(bounds), np.hypot(spread, max_sigma / _C_KMS) + _NARROWEST
-        rows, reach = _blocks(ln), _REACH * _blocks(total)
+        rows, reach = blocks(ln), REACH * blocks(total)
         self.medium, self.max_sigma = medium, float(max_sigma)
         self.block_width = float(((rows + reach).max(1) - (rows - reach).min(1)).max())
-        around = np.searchsorted(ln, ln + 2.0 * _REACH * total.max() * (1 + 1e-5), side="right")
+        around = np.searchsorted(ln, ln + 2.0 * REACH * total.max() * (1 + 1e-5), side="right")
         self.line_window = int(min((around - np.arange(ln.size)).max() + 2, ln.size))
         self.edges, self.sigma = jnp.asarray(bounds, dtype=float), jnp.asarray(spread, dtype=float)
         self.library_wave, self.library_fwhm = _library(library_fwhm)
@@ -287,11 +176,11 @@ class Instrument(AbstractModel):
 
     @eqx.filter_jit
     def _observe(self, galaxy: GalaxySEDModel, stars: Scalar, gas: Scalar, unit: str) -> Float[Array, " pixel"]:
-        wave, crowds = galaxy.ssp.spectrum_wave(), getattr(galaxy.ssp, "crowds", None)
-        light = self.pixel_average(wave, galaxy.observed_sed(), galaxy.redshift, stars, crowds)
+        wave, crowds, seen = galaxy.ssp.spectrum_wave(), getattr(galaxy.ssp, "crowds", None), galaxy.light()
+        light = self.pixel_average(wave, seen.observed_sed(), galaxy.redshift, stars, crowds)
         if galaxy.lines is not None:
-            lines = self.line_average(*galaxy.emission_lines(observed=True), galaxy.redshift, gas)
-            light = light + lines * (galaxy.cosmology.dimming(galaxy.redshift) / units.AB_LSUN_HZ)
+            lines = self.line_average(*seen.emission_lines(observed=True), galaxy.redshift, gas)
+            light = light + lines * (seen.dimming / units.AB_LSUN_HZ)
         if unit == F_LAMBDA:
             edges = self.edges.astype(light.dtype)
             return light * (units.per_maggie("cgs") * units.C_ANGSTROM) / edges[1:] / edges[:-1]
@@ -335,7 +224,7 @@ class Instrument(AbstractModel):
         own = jnp.interp(y, at, self.sigma.astype(wave.dtype))
         width = jnp.sqrt(jnp.maximum(own**2 + self._dispersion(sigma, wave.dtype) ** 2, _NARROWEST**2))
         window = self.line_window
-        first = jnp.searchsorted(at, y - _REACH * width).astype(jnp.int32)
+        first = jnp.searchsorted(at, y - REACH * width).astype(jnp.int32)
         first = jnp.clip(first - 1, 0, edges.size - window)
         nearby = first[:, None] + np.arange(window, dtype=np.int32)[None, :]
         left = jax.lax.erfc((y[:, None] - at[nearby]) * (math.sqrt(0.5) / width)[:, None])

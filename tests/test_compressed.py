@@ -300,6 +300,7 @@ def test_what_a_compressed_galaxy_does_not_know_is_refused(small):
 
 
 BAD = [
+    (ValueError, "seed must be", [{"seed": 1.5}, {"seed": -1}]),
     (ValueError, "tol must be", [{"tol": 0.0}, {"tol": -1e-3}, {"tol": "x"}]),
     (ValueError, "depth must be", [{"depth": 0.0}]),
     (ValueError, "between 0 and 20", [{"redshift": z} for z in (-1.0, (0.5, 0.2), float("nan"))]),
@@ -360,7 +361,7 @@ def test_low_rank_grid(tmp_path):
     assert eqx.tree_equal(again, on_rough)
     for rank in (0, 10**6, -1, 2.5, True):
         with pytest.raises(ValueError, match="whole number from 1 to 48"):
-            inspect.unwrap(dspsx.ssp.low_rank)(grid, rank)
+            inspect.unwrap(dspsx.ssp.low_rank.low_rank)(grid, rank)
 
 
 def test_dust_in_the_foreground():
@@ -379,3 +380,11 @@ def test_dust_in_the_foreground():
     np.testing.assert_allclose(small.magnitudes(), galaxy.magnitudes(), atol=1e-3)
     with pytest.raises(TypeError, match="foreground"):
         testing.fake_galaxy(foreground=0.3)
+
+
+def test_predict_refuses_other_curves_of_the_same_names(fixed):
+    thinner = eqx.tree_at(
+        lambda g: g.filters.transmission, drawn(fixed, [float(fixed.redshift)] * 3, 1), fixed.filters.transmission**2
+    )
+    with pytest.raises(ValueError, match="not those that it was compressed for"):
+        dspsx.predict(thinner)

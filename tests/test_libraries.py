@@ -743,7 +743,7 @@ def test_check_of_files_that_cannot_be_read(kind, words, popstar, tmp_path, caps
     assert words in capsys.readouterr().out
 
 
-def test_check_of_good_files(popstar, tmp_path, capsys):
+def test_check_of_good_files(popstar, tmp_path, capsys, monkeypatch):
     path = rewrite(tmp_path / "grid.h5", popstar, ssp_surviving_mass=np.linspace(1, 0.5, 22) * np.ones((6, 1)))
     found = check(path)
     assert faults(found) == []
@@ -752,6 +752,11 @@ def test_check_of_good_files(popstar, tmp_path, capsys):
     assert not any("note" in line for line in found)
     assert cli.main(["ssp", "check", str(path)]) == 0
     assert "no fault found" in capsys.readouterr().out
+    # also by the name of a library
+    monkeypatch.setenv("DSPSX_DATA", str(tmp_path))
+    assert cli.main(["ssp", "check", "grid"]) == 0
+    assert cli.main(["ssp", "check", "grit"]) == 1
+    assert "no file 'grit'" in capsys.readouterr().out
     # one metallicity without ionising photons is noted, and no fault of the file
     noted = check(rewrite(tmp_path / "grid.h5", popstar, ssp_flux=put((5, slice(None), slice(0, 60)), 0.0)))
     assert faults(noted) == [] and any(line.startswith("note: at Z = 0.05") for line in noted)

@@ -311,7 +311,7 @@ def test_a_compressed_galaxy_has_the_same_lines():
 def test_a_batch_of_galaxies_shares_the_table():
     galaxy = testing.fake_galaxy(lines=NebularLines(testing.fake_ssp()))
     batch = dspsx.stack([galaxy, dspsx.replace(galaxy, lambda g: g.lines.logu, -3.5)])
-    assert batch.lines.change is galaxy.lines.change
+    assert batch.lines.by_age is galaxy.lines.by_age
     together = eqx.filter_vmap(lambda g: g.magnitudes(), in_axes=(dspsx.batch_axes(batch),))(batch)
     np.testing.assert_allclose(together[0], galaxy.magnitudes(), atol=1e-5)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import numbers
 import time
 from typing import Any
 
@@ -34,7 +35,10 @@ def compress(
     started = time.perf_counter()
     if not isinstance(n_galaxies, int | np.integer) or n_galaxies < 1:
         raise ValueError(f"compress: n_galaxies must be a positive integer; got {n_galaxies!r}.")
+    if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or seed < 0:
+        raise ValueError(f"compress: seed must be an integer of 0 or more; got {seed!r}.")
     full, lo, hi = _checked(galaxy, filters, redshift, tol, depth)
+    tol = float(tol)
     for z in sorted({lo, hi}):
         full.ssp.check_use(full.filters, jnp.asarray(z))
     bar = Progress("compress", progress)
@@ -69,9 +73,9 @@ def _checked(galaxy: Any, filters: Any, redshift: Any, tol: Any, depth: Any) -> 
         )
     if not isinstance(galaxy.ssp, SSPGrid):
         raise TypeError(f"compress: needs a galaxy on a full SSPGrid; this one holds {galaxy.ssp!r}.")
-    if not isinstance(tol, float | int) or isinstance(tol, bool) or not 0 < tol < 1:
+    if not _number(tol) or not 0 < tol < 1:
         raise ValueError(f"compress: tol must be a number of magnitudes between 0 and 1, such as 1e-3; got {tol!r}.")
-    if depth is not None and (not isinstance(depth, float | int) or isinstance(depth, bool) or not depth > 0):
+    if depth is not None and (not _number(depth) or not depth > 0):
         raise ValueError(f"compress: depth must be a number of magnitudes of dimming above 0, or None; got {depth!r}.")
     if filters is not None and not isinstance(filters, FilterSet):
         raise TypeError(f"compress: filters must be a FilterSet, such as FilterSet.load('lsst_*'); got {filters!r}.")
@@ -88,3 +92,7 @@ def _checked(galaxy: Any, filters: Any, redshift: Any, tol: Any, depth: Any) -> 
     z = jnp.asarray(own if lo <= own <= hi else lo, galaxy.redshift.dtype)
     full = dataclasses.replace(galaxy, filters=galaxy.filters if filters is None else filters, redshift=z)
     return (full, float(z), float(z)) if lo == hi else (full, lo, hi)
+
+
+def _number(x: Any) -> bool:
+    return isinstance(x, numbers.Real) and not isinstance(x, bool)

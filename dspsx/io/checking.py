@@ -9,7 +9,8 @@ import numpy as np
 from dspsx import units
 from dspsx._files import open_hdf5
 from dspsx.io.spectra import KEYS, LINE_KEYS, SURVIVING
-from dspsx.ssp import SSPGrid, _abs_mag_5500, check_axes, diagnose, ionising_photon_rate
+from dspsx.ssp import SSPGrid
+from dspsx.ssp.checks import abs_mag_5500, check_axes, diagnose, ionising_photon_rate
 
 
 def check(path: str | os.PathLike) -> list[str]:
@@ -94,7 +95,7 @@ def _check_ageing(wave: np.ndarray, lg_age: np.ndarray, lgmet: np.ndarray, flux:
     ages = sorted({int(np.argmin(abs(lg_age - x))) for x in (-1.0, 0.0, 1.0) if lg_age[0] < x < lg_age[-1] + 0.3})
     if not wave[0] < 5500 < wave[-1]:
         return []
-    magnitudes = np.array([[_abs_mag_5500(wave, spectra[a]) for a in ages] for spectra in flux])
+    magnitudes = np.array([[abs_mag_5500(wave, spectra[a]) for a in ages] for spectra in flux])
     wrong = ", ".join(f"{10 ** lgmet[m]:.3g}" for m in np.flatnonzero((np.diff(magnitudes) <= 0).any(1)))
     fading = "the light at 5500 A does not fade from 0.1 to 1 to 10 Gyr; are the spectra in the order of the ages?"
     return [f"odd ageing: at Z = {wrong} {fading}"] if wrong else []
@@ -104,7 +105,7 @@ def _likely_unit(wave: np.ndarray, spectrum: np.ndarray) -> list[str]:
     """In what unit the mass-to-light ratio of an old population would be right."""
     factors = {"Lsun/A": wave**2 / units.C_ANGSTROM, "erg/s/Hz": 1.0 / units.LSUN_CGS}
     factors["erg/s/A"] = factors["Lsun/A"] / units.LSUN_CGS
-    ratios = {unit: 10 ** (0.4 * (_abs_mag_5500(wave, spectrum * f) - 4.81)) for unit, f in factors.items()}
+    ratios = {unit: 10 ** (0.4 * (abs_mag_5500(wave, spectrum * f) - 4.81)) for unit, f in factors.items()}
     likely = [f"{unit} ({ratio:.3g})" for unit, ratio in ratios.items() if 0.5 < ratio < 20]
     advice = "dspsx ssp import FILE --flux-unit UNIT --out OUT converts it"
     return [f"odd unit: the mass-to-light ratio would be usual in {', '.join(likely)}: {advice}"] if likely else []

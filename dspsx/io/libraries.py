@@ -63,6 +63,15 @@ def library_path(name: str) -> pathlib.Path:
     return data_folder() / f"{name}.h5"
 
 
+def found(name: str) -> pathlib.Path | None:
+    """Where the file of a library is; None if there is none of this name."""
+    try:
+        path = library_path(name)
+    except ValueError:
+        return None
+    return path if path.is_file() else None
+
+
 def library(name: str) -> SSPGrid:
     """The grid of a library by its name: `popstar` (embedded), one that was fetched, or one that was imported.
 

@@ -14,7 +14,7 @@ import numpy as np
 from dspsx import units
 from dspsx._files import write_hdf5
 from dspsx._progress import Progress
-from dspsx.ssp import check_axes, check_flux
+from dspsx.ssp.checks import check_axes, check_flux
 
 #: Datasets of a library's file.
 KEYS = ("ssp_lgmet", "ssp_lg_age_gyr", "ssp_wave", "ssp_flux")

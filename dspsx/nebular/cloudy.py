@@ -76,7 +76,7 @@ class NebularLines(NamedLines):
     rate: Float[Array, "met age"] = data()
     moments: Float[Array, "young met_moment"] = data()
     steady: Float[Array, "logu_met line"] = data()
-    change: Float[Array, "met_age logu_line"] = data()
+    by_age: Float[Array, "logu_met_age line"] = data()
     factors: Float[Array, "met_age logu_factor"] | None = data(None, convert=False)
     spectra: Float[Array, "step two_factor"] | None = data(None, convert=False)
 
@@ -111,7 +111,7 @@ class NebularLines(NamedLines):
         self.rate, self.moments = photons(ssp, table.lg_age, until)
         steady, change = table.factors()
         self.steady = jnp.log(jnp.asarray(steady[:, columns] * (PHOTONS / units.LSUN_CGS), float))
-        self.change = change[..., columns].reshape(len(table.lgmet) * table.lg_age.size, -1)
+        self.by_age = change[..., columns].reshape(-1, len(columns))
         self.factors, self.spectra, self.axis = None, None, (1.0, 1.0)
         if continuum:
             factors, spectra, self.axis = continuum_table()
@@ -172,7 +172,7 @@ class NebularLines(NamedLines):
         at = self._state(moments)
         steady = jnp.exp(matmul(outer(*map(cubic, at, self.nodes)), self.steady))
         of_logu, of_gas = map(linear, at, self.nodes)
-        change = sum_of_products(of_logu, matmul(outer(of_gas, moments[:-2]), self.change))
+        change = matmul(outer(of_logu, outer(of_gas, moments[:-2])), self.by_age)
         return (1.0 - self.escape) * steady * change
 
     def _glow(

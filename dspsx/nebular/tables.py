@@ -27,10 +27,10 @@ class LineTable(NamedTuple):
 
     def factors(self) -> tuple[Any, Any]:
         """erg per photon of a constant star formation rate (logu x met, line), and of each age relative to it
-        (met, age, logu, line)."""
+        (logu, met, age, line)."""
         steady = np.einsum("umal,ma->uml", self.energy, self.photons)
         change = self.energy / steady[:, :, None]
-        return steady.reshape(-1, self.wave.size), change.transpose(1, 2, 0, 3)
+        return steady.reshape(-1, self.wave.size), change
 
 
 @functools.cache

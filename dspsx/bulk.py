@@ -17,7 +17,7 @@ import numpy as np
 from jax.tree_util import keystr, tree_leaves_with_path
 
 from dspsx._files import write_hdf5
-from dspsx._model import AbstractModel, infos, is_batched, is_concrete
+from dspsx._model import FOREIGN, AbstractModel, infos, is_batched, is_concrete
 from dspsx._operations import batch_axes, partition
 from dspsx.compressed.bands import BandSSP, BandTable
 from dspsx.filters import FilterSet
@@ -27,6 +27,8 @@ from dspsx.filters import FilterSet
 _CPU = 1024, 2**22
 _ACCELERATOR = 16384  # and a 64th of its memory: a program's temporaries are 4 to 13 times its largest array
 _LEAST = 64
+#: Chunks that a program goes through in one call on a CPU, and bytes of their results, at most.
+_MOST_CHUNKS, _TOGETHER = 16, 2**25
 _BUFFER = 2**26  # bytes of results that wait to be written to a file
 _BANDED = ("magnitudes", "fluxes", "rest_magnitudes")
 
@@ -55,7 +57,7 @@ def predict(
     The file appears when it is complete, in the place of an older one.
 
     There is one compilation for all chunks, the short last one included, and for every later batch of the same structure and
-    chunk size, whatever its length. A method is compiled once; a lambda written in the call is a new function, and compiled,
+    `batch_size`, whatever its length ("auto" has another program for batches that fit in one chunk). A method is compiled once; a lambda written in the call is a new function, and compiled,
     each time: define it once, outside. Data that it needs it may hold as fields of an `eqx.Module` with a `__call__`.
 
     Raises ValueError or TypeError for one galaxy, leading axes that disagree, a method that does not exist, names that clash,
@@ -196,9 +198,11 @@ def _jacobian(model: Any, questions: dict[str, Any], chosen: tuple[bool, ...]) -
 
 @functools.lru_cache(maxsize=64)
 def _program(task: Callable, treedef: Any, roles: tuple[str, ...], static: tuple[Any, ...], chosen: tuple[bool, ...]):
-    """The jitted program of a task, one for all batches of a structure, and a dict for what `_plan` finds out of it.
+    """The jitted program of a task, one for all batches of a structure; what it does with one chunk, to be looked at; and a
+    dict for what `_plan` finds out of that.
 
-    Lists of leaves are cheaper to dispatch than models.
+    Lists of leaves are cheaper to dispatch than models. A program that goes through many chunks is dispatched once, and its
+    working memory is asked for once: new memory costs more than what is computed in it.
     """
 
     def one(batched, common):
@@ -206,7 +210,22 @@ def _program(task: Callable, treedef: Any, roles: tuple[str, ...], static: tuple
         model, questions = jax.tree.unflatten(treedef, [next(source[role]) for role in roles])
         return task(model, questions, chosen)
 
-    return jax.jit(jax.vmap(one, in_axes=(0, None))), {}
+    many = jax.jit(jax.vmap(one, in_axes=(0, None)))
+
+    def run(batched, common, size, n_chunks):
+        """Chunks of `size` galaxies, one after the other in the same memory, as many as are needed of those that there are."""
+        chunk = lambda x, i: jax.lax.dynamic_slice_in_dim(x, i * size, size)  # noqa: E731
+        like = jax.eval_shape(many, [x[:size] for x in batched], common)
+        empty = jax.tree.map(lambda x: jnp.zeros((len(batched[0]), *x.shape[1:]), x.dtype), like)
+
+        def step(i, results):
+            found = many([chunk(x, i) for x in batched], common)
+            place = lambda result, x: jax.lax.dynamic_update_slice_in_dim(result, x, i * size, 0)  # noqa: E731
+            return jax.tree.map(place, results, found)
+
+        return jax.lax.fori_loop(np.int32(0), n_chunks, step, empty)
+
+    return jax.jit(run, static_argnums=2), many, {}
 
 
 def _evaluate(caller, task, batch, questions, where, batch_size, output, progress, shared) -> Any:
@@ -221,17 +240,18 @@ def _evaluate(caller, task, batch, questions, where, batch_size, output, progres
     )
     of = lambda role: [x for x, r in zip(leaves, roles, strict=True) if r == role]  # noqa: E731
     batched = [np.asarray(x) for x in of("batched")]  # views, on a CPU: to slice JAX arrays costs ten times as much
-    common = jax.device_put(of("common"))
+    common = [x if isinstance(x, jax.Array) else jax.device_put(x) for x in of("common")]
     chosen = () if task is _answers else _chosen(caller, batch, where)
-    program, plans = _program(task, treedef, roles, tuple(of("static")), chosen)
-    size, shapes = _plan(program, plans, batched, common, batch_size)
+    program, one_chunk, plans = _program(task, treedef, roles, tuple(of("static")), chosen)
+    size, n_chunks, shapes = _plan(one_chunk, plans, batched, common, batch_size)
+    run = functools.partial(_run, program, common, size, n_chunks)
     order = _order(batch)
     empty = lambda n: [np.empty((n, *x.shape[1:]), x.dtype) for x in jax.tree.leaves(shapes)]  # noqa: E731
 
     with _bar(caller, n, progress) as tell:
         if output is None:
             results = empty(n)
-            _run(program, batched, common, order, size, results, tell)
+            run(batched, order, results, tell)
             return jax.tree.unflatten(jax.tree.structure(shapes), results)
         with write_hdf5(output) as file:
             file.attrs.update(dspsx=sys.modules["dspsx"].__version__, n_galaxies=n)
@@ -239,7 +259,7 @@ def _evaluate(caller, task, batch, questions, where, batch_size, output, progres
                 file.attrs["bands"] = list(batch.filters.names)
             # blocks of whole chunks: a dataset is written in long stretches, in its order whatever that of the chunks
             width = sum(x.nbytes for x in empty(1))
-            block = size * max(1, _BUFFER // max(1, size * width))
+            block = size * n_chunks * max(1, _BUFFER // max(1, size * n_chunks * width))
             datasets = [
                 file.create_dataset(_dataset(path), (n, *x.shape[1:]), x.dtype)
                 for path, x in tree_leaves_with_path(shapes)
@@ -248,22 +268,26 @@ def _evaluate(caller, task, batch, questions, where, batch_size, output, progres
                 here = slice(first, min(first + block, n))
                 within = None if order is None else order[(order >= here.start) & (order < here.stop)] - first
                 results = empty(here.stop - first)
-                _run(program, [x[here] for x in batched], common, within, size, results, tell)
+                run([x[here] for x in batched], within, results, tell)
                 for dataset, x in zip(datasets, results, strict=True):
                     dataset[here] = x
     return pathlib.Path(output)
 
 
-def _run(program, batched: list, common: list, order: np.ndarray | None, size: int, into: list, tell: Callable) -> None:
-    """Fill the arrays `into` with the results of all galaxies, chunk by chunk."""
-    n, waiting = len(batched[0]), []
-    for start in [*range(0, n, size), n]:
+def _run(
+    program, common: list, size: int, n_chunks: int, batched: list, order: Any, into: list, tell: Callable
+) -> None:
+    """Fill the arrays `into` with the results of all galaxies, some chunks at a time."""
+    n, waiting, several = len(batched[0]), [], size * n_chunks
+    for start in [*range(0, n, several), n]:
         if start < n:
-            rows = slice(start, min(start + size, n)) if order is None else order[start : start + size]
-            result = jax.tree.leaves(program(_chunk(batched, rows, size), common))
+            rows = slice(start, min(start + several, n)) if order is None else order[start : start + several]
+            count = min(several, n - start)
+            needed = np.int32(-(-count // size))
+            result = jax.tree.leaves(program(_chunk(batched, rows, several), common, size, needed))
             for x in result:
                 x.copy_to_host_async()
-            waiting.append((rows, min(size, n - start), result))
+            waiting.append((rows, count, result))
         if len(waiting) > 1 or start == n:  # one is gathered while the device is at work on the next
             rows, count, result = waiting.pop(0)
             for array, x in zip(into, result, strict=True):
@@ -287,23 +311,31 @@ def _order(batch: Any) -> np.ndarray | None:
     return np.argsort(np.asarray(redshift), kind="stable")
 
 
-def _plan(program: Any, plans: dict, batched: list, common: list, batch_size: int | str) -> tuple[int, Any]:
-    """The number of galaxies in a chunk (see `predict`), and the shapes of what the program gives for a chunk.
+def _plan(one_chunk: Any, plans: dict, batched: list, common: list, batch_size: int | str) -> tuple[int, int, Any]:
+    """The number of galaxies in a chunk (see `predict`), of chunks in a call of the program, and the shapes of what it gives
+    for a chunk.
 
     Read off the traced program, which is compiled once, afterwards; and kept, since it takes as long as a thousand galaxies.
     """
-    size, budget = _limits(next(iter(jnp.zeros(()).devices())))
-    while size > 16 and size // 4 >= len(batched[0]):
+    n = len(batched[0])
+    size, budget = _limits(device := next(iter(jnp.zeros(()).devices())))
+    while size > 16 and size // 4 >= n:
         size //= 4
     size = size if batch_size == "auto" else int(batch_size)
-    trace = lambda size: program.trace(_chunk(batched, slice(0, size), size), common)  # noqa: E731
-    key = (batch_size, size, budget, *((x.shape[1:], x.dtype) for x in batched), *((x.shape, x.dtype) for x in common))
+    trace = lambda size: one_chunk.trace(_chunk(batched, slice(0, size), size), common)  # noqa: E731
+    several = batch_size != "auto" or size < n
+    key = (batch_size, size, budget, several, _MOST_CHUNKS, _BUFFER)
+    key += (*((x.shape[1:], x.dtype) for x in batched), *((x.shape, x.dtype) for x in common))
     if key not in plans:
         if batch_size == "auto":
             largest = _largest(trace(size).jaxpr, size)
             while size > _LEAST and largest > budget:
                 size, largest = size // 2, largest // 2
-        plans[key] = size, trace(size).out_info
+        shapes = trace(size).out_info
+        n_bytes = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes))
+        room = min(_TOGETHER, _BUFFER) // max(1, n_bytes)
+        n_chunks = max(1, min(_MOST_CHUNKS, room)) if several and device.platform == "cpu" else 1
+        plans[key] = size, n_chunks, shapes
     return plans[key]
 
 
@@ -351,27 +383,30 @@ def _axes(caller: str, batch: Any, shared: Callable | None) -> tuple[list[int | 
         raise TypeError(
             f"{caller}: the batch is being traced (jit, grad or vmap); use eqx.filter_vmap there, with batch_axes."
         )
-    kinds, leaves = jax.tree.leaves(infos(batch)), tree_leaves_with_path(batch)
-    if not any(is_batched(info, x) for info, (_, x) in zip(kinds, leaves, strict=True)):
+    kinds, leaves = jax.tree.leaves(infos(batch)), jax.tree.leaves(batch)
+    ours = [is_batched(info, x) for info, x in zip(kinds, leaves, strict=True)]
+    if not any(ours):
         raise ValueError(
             f"{caller}: this {type(batch).__name__} is one galaxy, not a batch: call its methods, or join many by dspsx.stack."
         )
-    axes = jax.tree.structure(batch).flatten_up_to(batch_axes(batch, shared))
-    shapes, odd = {}, {}
-    for axis, info, (path, x) in zip(axes, kinds, leaves, strict=True):
-        name, shape, ours = keystr(path, simple=True, separator="."), np.shape(x), is_batched(info, x)
-        if axis == 0:
-            shapes[name] = shape
-        # an array of a foreign module has any shape, ours have a known number of axes
-        if (axis == 0 and not shape) or (ours and (axis is None or len(shape) != info.ndim + 1)):
-            odd[name] = shape
-    if odd or len({shape[0] for shape in shapes.values()}) > 1:
-        listed = ", ".join(f"{name} {shape}" for name, shape in (odd or shapes).items())
+    # an array of a foreign module has any shape, ours have a known number of axes
+    axes = [0 if own or info is FOREIGN else None for own, info in zip(ours, kinds, strict=True)]
+    if shared is not None:
+        axes = jax.tree.structure(batch).flatten_up_to(batch_axes(batch, shared))
+    odd = [
+        (axis == 0 and not np.shape(x)) or (own and (axis is None or np.ndim(x) != info.ndim + 1))
+        for axis, own, info, x in zip(axes, ours, kinds, leaves, strict=True)
+    ]
+    lengths = {np.shape(x)[:1] for axis, x in zip(axes, leaves, strict=True) if axis == 0}
+    if any(odd) or len(lengths) > 1:
+        chosen = odd if any(odd) else [axis == 0 for axis in axes]
+        named = [(keystr(path, simple=True, separator="."), np.shape(x)) for path, x in tree_leaves_with_path(batch)]
+        listed = ", ".join(f"{name} {shape}" for (name, shape), here in zip(named, chosen, strict=True) if here)
         raise ValueError(
             f"{caller}: the parameters of a batch must each have one leading axis, of one length, or none if they are shared; "
             f"got {listed}. Name a network that the whole batch shares, and nothing that it does not, in `shared=lambda g: ...`."
         )
-    n = next(iter(shapes.values()))[0]
+    ((n,),) = lengths
     if n == 0:
         raise ValueError(f"{caller}: the batch holds no galaxies (its parameters have a leading axis of length 0).")
     return axes, n

@@ -104,7 +104,7 @@ def log(caplog):
 def sizes(monkeypatch):
     """The sizes of the chunks of the runs of a test."""
     seen, run = [], bulk._run
-    monkeypatch.setattr(bulk, "_run", lambda *args: (seen.append(args[4]), run(*args))[1])
+    monkeypatch.setattr(bulk, "_run", lambda *args: (seen.append(args[2]), run(*args))[1])
     return seen
 
 
@@ -340,6 +340,7 @@ def test_an_interrupted_run_leaves_what_was_there(error, tmp_path, monkeypatch):
 
     before = (tmp_path / "old.h5").read_bytes()
     monkeypatch.setattr(bulk, "_chunk", interrupted)
+    monkeypatch.setattr(bulk, "_MOST_CHUNKS", 1)  # one in each call of the program
     for name in ("old.h5", "new.h5"):
         calls.clear()
         with pytest.raises(error):

@@ -24,6 +24,10 @@ class MassAccretionHistory(AbstractModel):
         """Hook: cosmic times in Gyr between which the history is smooth; none by default."""
         return jnp.zeros(0, t_obs.dtype)
 
+    def times_of_mass(self, log_mass: Scalar) -> Float[Array, " n_times"]:
+        """Hook: cosmic times in Gyr, good to a few percent, at which the halo reaches log10 of a mass; none by default."""
+        return jnp.zeros(0, log_mass.dtype)
+
 
 @final
 class DiffmahHalo(MassAccretionHistory):
@@ -55,6 +59,15 @@ class DiffmahHalo(MassAccretionHistory):
 
     def breaks(self, t_obs):
         return self.t_peak[None]
+
+    def times_of_mass(self, log_mass):
+        """By Newton's method in log t, without the halt at t_peak; between a Myr and 30 Gyr."""
+        lgt = jnp.log10(self.t0) + (log_mass - self.logm0) / (0.5 * (self.early_index + self.late_index))
+        for _ in range(5):
+            lgt = jnp.clip(lgt, -3.0, 1.5)
+            mass, slope = self._growth(lgt)
+            lgt = lgt + (log_mass - mass) / jnp.maximum(slope, 0.1)
+        return pow10(jnp.clip(lgt, -3.0, 1.5))[None]
 
     def _growth(self, lgt):
         """log10 M and d log M / d log t, without the halt at t_peak."""

@@ -57,7 +57,10 @@ class DiffstarSFH(StarFormationHistory):
         # the quenching function is made of two triweights; a fast one must not fall between the nodes of an age cell
         events = jnp.asarray([-6.0, -3.0, 0.0, 3.0, 6.0], t_obs.dtype)
         quench = pow10(self.lg_qt + self._quench_width() * events)
-        return jnp.concatenate([quench, self.mah.breaks(t_obs)])
+        # at the critical mass the rate of a halo that grows fast may turn from one steep power of time to another; it is smooth
+        # there, so that derivatives need not follow
+        turnover = jax.lax.stop_gradient(self.mah.times_of_mass(self.lgmcrit))
+        return jnp.concatenate([quench, turnover, self.mah.breaks(t_obs)])
 
     def _quench_width(self):
         return pow10(self.qlglgdt) / 12.0

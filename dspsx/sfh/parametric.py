@@ -182,7 +182,11 @@ class LognormalSFH(StarFormationHistory):
 
     def breaks(self, t_obs):
         t0, tau = self._scale()
-        x = jnp.minimum(t0, jnp.log(t_obs)) + tau * jnp.asarray([-4.5, -3.0, -2.0, -1.0, 0.0, 1.5, 3.0], t_obs.dtype)
+        x_obs = jnp.log(t_obs)
+        # long before the peak the rise is exponential, with a scale of tau over the distance in units of tau
+        rise = tau / jnp.maximum((t0 - x_obs) / (3.0 * tau), 1.0)
+        before, after = (jnp.asarray(q, t_obs.dtype) for q in ([-4.5, -3.0, -2.0, -1.0], [0.0, 1.5, 3.0]))
+        x = jnp.minimum(t0, x_obs) + jnp.concatenate([rise * before, tau * after])
         return jnp.exp(jnp.clip(x, -20.0, 5.0))
 
     def _scale(self):

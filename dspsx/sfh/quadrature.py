@@ -14,12 +14,15 @@ from dspsx._numerics import gauss_legendre, matmul, pow10, sort_few
 #: Histories are never asked for their rate before this cosmic time, Gyr (a thousand years).
 T_FIRST = 1e-6
 YEARS_PER_GYR = 1e9
-#: Gauss-Legendre nodes in an age cell, a panel of the window, a piece between breaks, and a merged panel;
-#: tests/precision measures what these choices cost.
-_ORDER_CELL, _ORDER_WINDOW, _ORDER_PIECE, _ORDER_MERGED = 3, 4, 4, 4
+#: Gauss-Legendre nodes in a panel of the window, a piece between breaks, and a merged panel; tests/precision measures what
+#: these choices cost.
+_ORDER_WINDOW, _ORDER_PIECE, _ORDER_MERGED = 4, 4, 4
+#: The same in the age cells of the youngest third of the grid, the next and the oldest. A fine grid begins with cells of less
+#: than a Myr, in which no rate changes that has no break there; a coarse one has the last order everywhere.
+_ORDERS_CELL, _FINE_GRID = (2, 3, 3), 60
 #: The window: the six oldest age cells that the galaxy has reached are cut into so many panels, the oldest ones at steps
 #: of log t, because a young universe changes in log t.
-_WINDOW = (2, 2, 3, 5, 16, 22)
+_WINDOW = (1, 2, 3, 5, 12, 16)
 _CUTS = [np.append(np.logspace(0.0, -2.0, n), 0.0) if n > 5 else np.linspace(1.0, 0.0, n + 1) for n in _WINDOW]
 #: With more breaks than this the panels are merged by sorting instead.
 _FEW_BREAKS = 8
@@ -71,26 +74,13 @@ def hat_age_weights(sfh: Any, lg_age: Float[Array, " age"], t_obs: Scalar) -> Fl
     # where panels meet, their shares of a derivative cancel: not followed
     start = jax.lax.stop_gradient(start)
     end = jnp.append(start[1:], t_obs)
-    cell = np.clip(np.arange(n, dtype=np.int32), 1, n - 1)
     # panels beyond t_obs have no width, but the end of the last one moves with t_obs: they count as of the cell of t_obs
     place = jnp.clip(jnp.minimum(place, reached), 1, n - 1)
+    cell = np.clip(np.arange(n, dtype=np.int32), 1, n - 1)
     window_cell = jnp.concatenate([jnp.full(m, place[i], np.int32) for i, m in enumerate(_WINDOW)])
     lg_lo, lg_hi = lg_age[cell - 1], lg_age[cell]
     lg_lo_window, lg_hi_window = lg_age[window_cell - 1], lg_age[window_cell]
-    pieces, panel = None, jnp.zeros(0, np.int32)
-    if breaks.size:
-        # a panel with a break in it is left out, and done in pieces between the breaks
-        at = sort_few(jnp.clip(t_obs - breaks, 0.0, t_obs))
-        panel = jnp.searchsorted(start[1:], at, side="right", method="scan_unrolled").astype(np.int32)
-        broken_cell = jnp.where(panel < n, panel, window_cell[jnp.maximum(panel - n, 0)])
-        broken_cell = jnp.clip(broken_cell, 1, n - 1)
-        lo, hi = lg_age[broken_cell - 1], lg_age[broken_cell]
-        panel_start, panel_end = (jax.lax.stop_gradient(x)[panel] for x in (start, end))
-        same = panel[1:] == panel[:-1]
-        piece_start = jnp.append(panel_start[:1], jnp.where(same, at[:-1], panel_start[1:]))
-        piece_end = jnp.append(jnp.where(same, at[:-1], panel_end[:-1]), panel_end[-1:])
-        begin, width = jnp.concatenate([piece_start, at]), jnp.concatenate([at - piece_start, piece_end - at])
-        pieces = broken_cell, lo, hi, begin, width
+    rules = _rules(n)
 
     def nodes(begin, width, order):
         """Ages and the quadrature's weights in years, at (node, panel) in one row."""
@@ -103,42 +93,77 @@ def hat_age_weights(sfh: Any, lg_age: Float[Array, " age"], t_obs: Scalar) -> Fl
         lo, hi = (jnp.tile(x, age.size // lo.size) for x in (lo, hi))
         return jnp.clip((jnp.log10(jnp.maximum(age, T_FIRST)) - lo) / (hi - lo), 0.0, 1.0)
 
-    def unbroken(rate, panels):
-        for i in range(breaks.size):
-            rate = jnp.where(panels == panel[i], 0.0, rate)
-        return rate
-
-    def totals(mass, older, cells):
-        """Mass that belongs to the younger and to the older age of each cell."""
-        collect = np.tile(np.repeat(np.eye(len(cells)), cells, axis=0), (mass.size // sum(cells), 1))
-        return [matmul(mass * (1.0 - older), collect), matmul(mass * older, collect)]
-
-    # the cells' nodes are at the same ages for every galaxy, also for those that are too young to have them
-    parts = [nodes(low[:-1], ages - low[:-1], _ORDER_CELL), nodes(start[n:], end[n:] - start[n:], _ORDER_WINDOW)]
-    if pieces is not None:
-        parts.append(nodes(*pieces[3:], _ORDER_PIECE))
-    # shared nodes in one call: in the transpose of each call there is a sum for every parameter
-    shared = sfh.checked_rate(jnp.concatenate([age for age, _ in parts[:2]]), t_obs)
-    rates = [*jnp.split(shared, [parts[0][0].size]), *(sfh.checked_rate(age, t_obs) for age, _ in parts[2:])]
-
-    age, weight = parts[0]
-    older = (weight * fractions(age, lg_lo, lg_hi))[:, None]
-    younger = weight[:, None] - older
-    panels = np.tile(np.arange(n, dtype=np.int32), _ORDER_CELL)
-    grid, inner = np.arange(n)[None, :], np.tile(cell, _ORDER_CELL)[:, None]
-    hats = jnp.where(grid == inner, older, 0.0) + jnp.where(grid == inner - 1, younger, 0.0)
-    of_cells = unbroken(jnp.where(panels < first, rates[0], 0.0), panels)
-
-    age, weight = parts[1]
-    panels = np.tile(np.arange(n, n + sum(_WINDOW), dtype=np.int32), _ORDER_WINDOW)
-    masses = totals(unbroken(rates[1], panels) * weight, fractions(age, lg_lo_window, lg_hi_window), _WINDOW)
+    # the nodes of the cells are at the same ages for every galaxy, also for those that are too young to have them
+    everywhere = np.arange(n, dtype=np.int32)
+    hats, found = [], []
+    for order, panels in rules[:-1]:
+        age, weight = nodes(low[panels], ages[panels] - low[panels], order)
+        older = weight * fractions(age, lg_lo[panels], lg_hi[panels])
+        inner = np.tile(np.clip(panels, 1, n - 1), order)[:, None]
+        hat = jnp.where(everywhere == inner, older[:, None], 0.0)
+        hats.append(hat + jnp.where(everywhere == inner - 1, (weight - older)[:, None], 0.0))
+        found.append((age, np.tile(panels, order)))
+    age, weight = nodes(start[n:], end[n:] - start[n:], _ORDER_WINDOW)
+    # all in one call: in the transpose of each there is a sum for every parameter
+    rates = sfh.checked_rate(jnp.concatenate([*(x for x, _ in found), age]), t_obs)
+    of_cells, of_window = jnp.split(rates, [rates.size - age.size])
+    of_cells = jnp.where(np.concatenate([panels for _, panels in found]) < first, of_cells, 0.0)
+    masses = _shares(of_window * weight, fractions(age, lg_lo_window, lg_hi_window), _WINDOW)
     cells = [place]
-    if pieces is not None:
-        age, weight = parts[2]
-        masses += totals(rates[2] * weight, fractions(age, *pieces[1:3]), (1,) * breaks.size)
-        cells.append(pieces[0])
+    if breaks.size:
+        # a panel with a break in it is taken out again, and done in pieces between the breaks
+        at = sort_few(jnp.clip(t_obs - breaks, 0.0, t_obs))
+        panel = (start[1:, None] <= at[None, :]).sum(0, dtype=np.int32)
+        broken_cell = jnp.where(panel < n, jnp.clip(panel, 1, n - 1), window_cell[jnp.maximum(panel - n, 0)])
+        lo, hi = lg_age[broken_cell - 1], lg_age[broken_cell]
+        begin, stop = (x[panel] for x in (start, jax.lax.stop_gradient(end)))
+        same = panel[1:] == panel[:-1]
+        piece_begin = jnp.append(begin[:1], jnp.where(same, at[:-1], begin[1:]))
+        piece_stop = jnp.append(jnp.where(same, at[:-1], stop[:-1]), stop[-1:])
+        rule = [jnp.asarray(q, dtype)[panel].T for q in _rule_of_panels(n)]
+        once = jnp.append(-1.0, jnp.where(same, 0.0, -1.0)).astype(dtype)
+        between = [jnp.asarray(q, dtype)[:, None] for q in gauss_legendre(_ORDER_PIECE)]
+        age, weight = [], []
+        for a, b, (x, w), sign in (
+            (begin, stop, rule, once),
+            (piece_begin, at, between, 1.0),
+            (at, piece_stop, between, 1.0),
+        ):
+            age.append((a[None] + (b - a)[None] * x).ravel())
+            weight.append((((b - a) * sign)[None] * (w * YEARS_PER_GYR)).ravel())
+        age, weight = jnp.concatenate(age), jnp.concatenate(weight)
+        masses += _shares(sfh.checked_rate(age, t_obs) * weight, fractions(age, lo, hi), (1,) * at.size)
+        cells.append(broken_cell)
     where = jnp.concatenate([x for cell in cells for x in (cell - 1, cell)])
-    return matmul(of_cells, hats) + _placed(n, jnp.concatenate(masses), where)
+    return matmul(of_cells, jnp.concatenate(hats)) + _placed(n, jnp.concatenate(masses), where)
+
+
+def _shares(mass, older, panels):
+    """Mass that belongs to the younger and to the older age of each cell: of masses (node, panel) in one row, and the shares
+    of the older one; `panels` in each cell."""
+    collect = np.tile(np.repeat(np.eye(len(panels)), panels, axis=0), (mass.size // sum(panels), 1))
+    return [matmul(mass * (1.0 - older), collect), matmul(mass * older, collect)]
+
+
+@functools.cache
+def _rules(n: int) -> list[tuple[int, np.ndarray]]:
+    """Order of the quadrature, and the panels that have it: cells of a grid of n ages, and the window."""
+    ends = [round(i * n / len(_ORDERS_CELL)) for i in range(len(_ORDERS_CELL) + 1)] if n >= _FINE_GRID else [0, n]
+    orders = _ORDERS_CELL if n >= _FINE_GRID else _ORDERS_CELL[-1:]
+    ends, orders = [*ends, n + sum(_WINDOW)], [*orders, _ORDER_WINDOW]
+    return [(order, np.arange(*ends[i : i + 2], dtype=np.int32)) for i, order in enumerate(orders)]
+
+
+@functools.cache
+def _rule_of_panels(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights on [0, 1] of each panel (panel, node), with nothing added to those that have fewer than others."""
+    most = max(order for order, _ in _rules(n))
+    rows = []
+    for order, panels in _rules(n):
+        x, w = (np.pad(q, (0, most - order)) for q in gauss_legendre(order))
+        rows.append(np.broadcast_to(np.stack([x, w])[:, None, :], (2, panels.size, most)))
+    x, w = np.concatenate(rows, axis=1)
+    return x, w
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))

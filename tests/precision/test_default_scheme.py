@@ -1,6 +1,6 @@
 """The default weights against brute force: the error that a magnitude owes to them.
 
-100 random galaxies of each kind of history, z = 0 to 3, 10 bands from FUV to K, at rest and observed. `pytest -s` shows the
+100 random galaxies of each kind of history, z = 0 to 6, 10 bands from FUV to K, at rest and observed. `pytest -s` shows the
 errors reached.
 """
 
@@ -19,7 +19,7 @@ T0, FB = 13.8, 0.156
 
 def the_rest(rng, n):
     grid = np.asarray(dspsx.SSPGrid.default().lgmet, float)
-    rest = sampling.uniform(rng, n, {"redshift": (0, 3), "lgmet": (grid[0], grid[-1]), "scatter": (0, 0.5)})
+    rest = sampling.uniform(rng, n, {"redshift": (0, 6), "lgmet": (grid[0], grid[-1]), "scatter": (0, 0.5)})
     rest["redshift"][:2] = 0
     rest["scatter"][2:12] = 0
     return rest

@@ -57,8 +57,9 @@ def predict(
     The file appears when it is complete, in the place of an older one.
 
     There is one compilation for all chunks, the short last one included, and for every later batch of the same structure and
-    `batch_size`, whatever its length ("auto" has another program for batches that fit in one chunk). A method is compiled once; a lambda written in the call is a new function, and compiled,
-    each time: define it once, outside. Data that it needs it may hold as fields of an `eqx.Module` with a `__call__`.
+    `batch_size`, whatever its length ("auto" has another program for batches that fit in one chunk). A method is compiled
+    once; a lambda written in the call is a new function, and compiled, each time: define it once, outside. Data that it needs
+    it may hold as fields of an `eqx.Module` with a `__call__`.
 
     Raises ValueError or TypeError for one galaxy, leading axes that disagree, a method that does not exist, names that clash,
     bands that a compressed galaxy was not made for, a `batch_size` that is not positive; FileNotFoundError for an output in no

@@ -174,6 +174,8 @@ def _ssp(options: argparse.Namespace) -> int:
             print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)", *checking.check(path), sep="\n")
         else:
             named = None if os.path.exists(options.file) else libraries.found(options.file)
+            if named is None and options.file in (*libraries.RECIPES, *libraries.TABLES):
+                raise FileNotFoundError(libraries.not_fetched(options.file))
             findings = checking.check(named or options.file)
             print("\n".join(findings))
             faults = len(checking.faults(findings))

@@ -12,7 +12,7 @@ import pytest
 from dspsx import testing
 from dspsx._operations import batch_axes, stack
 from dspsx.dust.draine import DraineLi07, DustTable
-from dspsx.io import dust_tables
+from dspsx.io import checking, dust_tables, libraries
 
 C = 2.99792458e18
 WAVE = np.geomspace(1e4, 1e8, 1001)
@@ -189,6 +189,13 @@ def test_what_is_no_table_is_refused(grids, tmp_path, monkeypatch):
     dust_tables.write_dust_table(made, dust_tables.read_draine_li07(grids))
     monkeypatch.setenv("DSPSX_DATA", str(tmp_path))
     assert DraineLi07().table is DraineLi07(q_pah=1.0).table
+    assert [x[:24] for x in checking.check(made)] == ["a table of dust emission"]
+    assert libraries.fetch("draine-li07", progress=False) == made
+    whole = made.read_bytes()
+    made.write_bytes(whole[:5000])
+    with pytest.raises(ValueError, match=r"truncated.*draine-li07 --force"):
+        libraries.fetch("draine-li07", progress=False)
+    made.write_bytes(whole)
     with h5py.File(made, "a") as file:
         file["u_min"][...] = -1.0
     with pytest.raises(ValueError, match=r"holds no table of dust: DustTable\.u_min must be"):

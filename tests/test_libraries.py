@@ -192,6 +192,18 @@ def test_fetch(folder, index, popstar):
     assert not faults(check(path))
 
 
+def test_a_fetched_file_that_is_damaged_is_not_there_already(folder, index):
+    path = fetch("bc03-miles", progress=False)
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    for damage in (whole[:middle], whole[:middle] + bytes(64) + whole[middle + 64 :]):
+        path.write_bytes(damage)
+        for use in (lambda: fetch("bc03-miles", progress=False), lambda: library("bc03-miles")):
+            refused(use, ValueError, "truncated", "bc03-miles --force")
+    assert fetch("bc03-miles", force=True, progress=False) == path
+    assert library("bc03-miles").flux.shape[0] > 1
+
+
 def test_fetch_once(folder, index):
     path = fetch("bc03-miles", progress=False)
     before = path.stat().st_mtime_ns
@@ -802,6 +814,12 @@ def test_commands(folder, index, popstar, tmp_path, capsys):
     assert "--force" in capsys.readouterr().err
     assert cli.main(["ssp"]) == 0
     assert "PopStar" in capsys.readouterr().out
+
+
+def test_check_of_what_is_not_fetched_says_how(folder, capsys):
+    for name in ("bc03-miles", "draine-li07"):
+        assert cli.main(["ssp", "check", name]) == 1
+        assert f"dspsx ssp fetch {name}" in capsys.readouterr().err
 
 
 # --- the real one, where it has been fetched

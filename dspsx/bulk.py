@@ -27,7 +27,7 @@ from dspsx.filters import FilterSet
 _CPU = 1024, 2**22
 _ACCELERATOR = 16384  # and a 64th of its memory: a program's temporaries are 4 to 13 times its largest array
 _LEAST = 64
-#: Chunks that a program goes through in one call on a CPU, and bytes of their results, at most.
+#: Chunks that a program goes through in one call on a CPU, and bytes of what they are given or give, at most.
 _MOST_CHUNKS, _TOGETHER = 16, 2**25
 _BUFFER = 2**26  # bytes of results that wait to be written to a file
 _BANDED = ("magnitudes", "fluxes", "rest_magnitudes")
@@ -62,8 +62,8 @@ def predict(
     it may hold as fields of an `eqx.Module` with a `__call__`.
 
     Raises ValueError or TypeError for one galaxy, leading axes that disagree, a method that does not exist, names that clash,
-    bands that a compressed galaxy was not made for, a `batch_size` that is not positive; FileNotFoundError for an output in no
-    folder.
+    bands that a compressed galaxy was not made for, a redshift of any galaxy for which (or NaN), a `batch_size` that is not
+    positive; FileNotFoundError for an output in no folder.
     """
     if isinstance(what, dict):
         questions = {str(key): question for key, question in what.items()}
@@ -334,6 +334,7 @@ def _plan(one_chunk: Any, plans: dict, batched: list, common: list, batch_size: 
                 size, largest = size // 2, largest // 2
         shapes = trace(size).out_info
         n_bytes = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes))
+        n_bytes = max(n_bytes, size * sum(x[:1].nbytes for x in batched))
         room = min(_TOGETHER, _BUFFER) // max(1, n_bytes)
         n_chunks = max(1, min(_MOST_CHUNKS, room)) if several and device.platform == "cpu" else 1
         plans[key] = size, n_chunks, shapes
@@ -429,6 +430,11 @@ def _check(caller: str, batch: Any, questions: dict, batch_size: Any, output: An
     ]
     for question in questions.values():
         if isinstance(question, str) and question not in known:
+            if isinstance(getattr(batch, question, None), jax.Array | np.ndarray):
+                raise ValueError(
+                    f"{caller}: {question!r} is a field of {cls.__name__}, no method; read batch.{question}, or ask for "
+                    f"lambda g: g.{question}."
+                )
             near = difflib.get_close_matches(question, known, n=4, cutoff=0.4) or known
             raise ValueError(f"{caller}: {cls.__name__} has no method {question!r}. Nearest: {', '.join(near)}.")
         if not isinstance(question, str) and not callable(question):

@@ -52,7 +52,7 @@ class StarFormationHistory(AbstractModel):
         interpolate the spectra linearly in log age. Stars younger than the first age count as of the first, those older
         than the last as of the last, so that the sum is the total mass formed.
         """
-        return hat_age_weights(self, lg_age, t_obs)
+        return hat_age_weights(self, lg_age, jnp.asarray(t_obs, lg_age.dtype))
 
     @eqx.filter_jit
     def mass_formed(self, t_obs: Number) -> Scalar:

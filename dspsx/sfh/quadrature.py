@@ -116,7 +116,8 @@ def hat_age_weights(sfh: Any, lg_age: Float[Array, " age"], t_obs: Scalar) -> Fl
         panel = (start[1:, None] <= at[None, :]).sum(0, dtype=np.int32)
         broken_cell = jnp.where(panel < n, jnp.clip(panel, 1, n - 1), window_cell[jnp.maximum(panel - n, 0)])
         lo, hi = lg_age[broken_cell - 1], lg_age[broken_cell]
-        begin, stop = (x[panel] for x in (start, jax.lax.stop_gradient(end)))
+        # the end of the last panel follows t_obs here as it does above, where the panel was counted
+        begin, stop = start[panel], end[panel]
         same = panel[1:] == panel[:-1]
         piece_begin = jnp.append(begin[:1], jnp.where(same, at[:-1], begin[1:]))
         piece_stop = jnp.append(jnp.where(same, at[:-1], stop[:-1]), stop[-1:])

@@ -119,3 +119,26 @@ def test_a_history_may_close_over_a_differentiated_value(x64):
 
     x = jnp.asarray(2.0)
     np.testing.assert_allclose(jax.grad(f)(x), (f(x + 1e-5) - f(x - 1e-5)) / 2e-5, rtol=1e-6)
+
+
+FIXED_MASS = [
+    dspsx.ConstantSFH(),
+    dspsx.ExponentialSFH(),
+    dspsx.DelayedTauSFH(),
+    dspsx.BurstSFH(age=9.0),
+    dspsx.GaussianSFH(sigma=5.0),
+    dspsx.LognormalSFH(),
+    dspsx.DoublePowerLawSFH(),
+]
+
+
+@pytest.mark.parametrize("sfh", FIXED_MASS, ids=lambda sfh: type(sfh).__name__)
+def test_a_mass_that_is_given_does_not_change_with_the_time_of_observation(sfh, x64):
+    """Also where a history begins at the Big Bang, which moves away from the observation as that does."""
+    lg_age = jnp.asarray(LG_AGE)
+    sfh = jax.tree.map(lambda x: jnp.asarray(x, float), sfh)
+    given = 10**sfh.lg_mass_formed
+    mass = jax.jit(jax.value_and_grad(lambda t: sfh.age_weights(lg_age, t).sum() / given))
+    for t in (0.3, 0.9, 2.0, 4.7, 9.1, 13.8):
+        value, slope = mass(jnp.asarray(t))
+        assert abs(value - 1) < 1e-3 and abs(slope) * t < 2e-3, (t, value, slope)

@@ -35,6 +35,19 @@ def few_programs():
 
 
 @pytest.fixture
+def full_compilation():
+    """Run a test of rounding as users run dspsx: with all of the compiler."""
+    quick = os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS") is None
+    if quick:
+        jax.clear_caches()
+        jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    if quick:
+        jax.clear_caches()
+        jax.config.update("jax_disable_most_optimizations", True)
+
+
+@pytest.fixture
 def x64():
     """Run a test in float64."""
     with jax.enable_x64(True):

@@ -103,7 +103,7 @@ DATA_CLASSES = {
     "DustTable",
 }
 #: Methods of a base class that a final class may replace; everything else that is implemented stays as it is.
-HOOKS = {"breaks", "rate", "known_until", "age_weights", "brief", "transmission", "screens", "sfr"}
+HOOKS = {"breaks", "rate", "known_until", "times_of_mass", "age_weights", "brief", "transmission", "screens", "sfr"}
 HOOKS |= {"check_use", "integrate_separable", "luminosities_separable", "bolometric"}
 HOOKS |= {"continuum", "continuum_separable", "has_continuum"}
 

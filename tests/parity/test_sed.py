@@ -8,6 +8,8 @@ import pytest
 from dspsx import Cosmology, FilterSet, GalaxySEDModel, LognormalMDF, NoDust, SSPGrid, TabulatedSFH
 from tests.parity.peers import dsps_rest_seds
 
+pytestmark = pytest.mark.usefixtures("full_compilation")
+
 RTOL = 1e-6
 #: Wavelengths where a galaxy is fainter than this share of its peak are not compared.
 FLOOR = 1e-30

@@ -10,6 +10,8 @@ import pytest
 import dspsx
 from tests.precision import oracle, sampling
 
+pytestmark = pytest.mark.usefixtures("full_compilation")
+
 BANDS = ["galex_fuv", "galex_nuv", "sdss_*", "twomass_j", "twomass_ks", "ukirt_k"]
 UNIVERSE = oracle.FlatUniverse(om0=0.3, h=0.7)
 COSMOLOGY = {"Om0": 0.3, "h": 0.7, "Tcmb0": 0.0, "Neff": 0.0, "m_nu": 0.0}

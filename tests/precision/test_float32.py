@@ -7,6 +7,8 @@ import pytest
 import dspsx
 from tests.precision import sampling
 
+pytestmark = pytest.mark.usefixtures("full_compilation")
+
 BANDS = ["galex_*", "lsst_*", "ukirt_j", "ukirt_h", "ukirt_k"]
 #: A band fainter than this has no light: float32 ends at 10^-38 maggies, and `magnitudes` holds it at 84.8.
 FAINTEST = 84.0

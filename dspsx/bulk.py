@@ -331,7 +331,7 @@ def _plan(one_chunk: Any, plans: dict, batched: list, common: list, batch_size: 
         if batch_size == "auto":
             largest = _largest(trace(size).jaxpr, size)
             while size > _LEAST and largest > budget:
-                size, largest = size // 2, largest // 2
+                size, largest, several = size // 2, largest // 2, True
         shapes = trace(size).out_info
         n_bytes = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes))
         n_bytes = max(n_bytes, size * sum(x[:1].nbytes for x in batched))

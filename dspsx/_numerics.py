@@ -19,6 +19,11 @@ def pow10(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return jnp.exp(LN10 * x)
 
 
+def power(x: Float[Array, "*shape"], p: Any) -> Float[Array, "*shape"]:
+    """x**p of positive numbers: where a batch shares them, their logarithms are taken once."""
+    return jnp.exp(p * jnp.log(x))
+
+
 def tiny(dtype) -> float:
     """Smallest normal number of a floating dtype, with some head room for a later division."""
     return float(jnp.finfo(dtype).tiny) * 1e4
@@ -71,13 +76,26 @@ def gauss_legendre(n: int) -> tuple[np.ndarray, np.ndarray]:
     return (x + 1.0) / 2.0, w / 2.0
 
 
+@jax.custom_jvp
 def sort_few(x: Float[Array, " n"]) -> Float[Array, " n"]:
-    """Sort a handful of numbers by exchanging neighbours: plain arithmetic, which a batch of them vectorises."""
-    row = list(x)
-    for step in range(len(row)):
-        for i in range(step % 2, len(row) - 1, 2):
-            row[i], row[i + 1] = jnp.minimum(row[i], row[i + 1]), jnp.maximum(row[i], row[i + 1])
-    return jnp.stack(row)
+    """Sort a handful of numbers, each by how many others come before it: plain arithmetic, which a batch vectorises."""
+    rank = _ranks(x)
+    return total(jnp.where(rank[i] == np.arange(x.size, dtype=np.int32), x[i], 0.0) for i in range(x.size))
+
+
+@sort_few.defjvp
+def _(primals, tangents):
+    (x,), (change,) = primals, tangents
+    # the transpose of this is to look the values up
+    change = jnp.zeros_like(x).at[_ranks(x)].add(change, mode="promise_in_bounds", unique_indices=True)
+    return sort_few(x), change
+
+
+def _ranks(x: Float[Array, " n"]) -> Int[Array, " n"]:
+    """How many others come before each number; of equal ones, those that stand before it."""
+    place = np.arange(x.size)
+    before = ((x[i] < x) | ((x[i] == x) & (i < place)) for i in range(x.size))
+    return total(b.astype(np.int32) for b in before)
 
 
 def running_sum(x: Int[Array, " n"]) -> Int[Array, " n"]:
@@ -144,16 +162,22 @@ def gaussian_hat_weights(grid: Float[Array, " n"], mean: Any, scatter: Any) -> F
 
 
 def _hat_weights(cdf_of, moment_of, grid, mean, scatter):
-    """In a cell [a, b] of width d with P = int p and M = int (x - a) p dx the left point gets P - M/d, the right M/d."""
+    r"""Second differences over the grid of :math:`J(x) = \int (x - x')_+ p(x') dx'`, for an even kernel.
+
+    J is split into that of a delta function, whose differences are known without rounding, and a rest of compact support.
+    """
     scatter = jnp.sqrt(scatter**2 + _SOFTENING**2)
-    z = (grid - mean) / scatter
-    cdf, moment = cdf_of(z), moment_of(z)
-    inside = jnp.maximum(jnp.diff(cdf), 0.0)  # rounding only, here and below
+    # in rows of their own: the transpose is a matrix product
+    mean, inverse = jnp.split(matmul(jnp.stack([mean, 1.0 / scatter]), spread(2, grid.size)), 2)
+    above = grid > mean
+    z = jnp.where(above, grid - mean, mean - grid) * inverse
+    rest = (-moment_of(z) - z * cdf_of(-z)) / inverse
     width = jnp.diff(grid)
-    right = (scatter * jnp.diff(moment) + (mean - grid[:-1]) * inside) / width
-    right = jnp.clip(right, 0.0, inside)
-    weights = jnp.zeros_like(grid).at[1:].add(right).at[:-1].add(inside - right)
-    return weights.at[0].add(cdf[0]).at[-1].add(1.0 - cdf[-1])
+    delta = jnp.where(above[:-1], 1.0, jnp.where(above[1:], (grid[1:] - mean[1:]) / width, 0.0))
+    below = delta + (rest[1:] - rest[:-1]) / width  # mean over each cell of the cumulative distribution
+    one = jnp.ones_like(below[:1])
+    weights = jnp.concatenate([below, one]) - jnp.concatenate([0.0 * one, below])
+    return jnp.maximum(weights, 0.0)  # rounding only
 
 
 def matmul(x, matrix):
@@ -180,19 +204,12 @@ def _row(x, like):
     return x.reshape(*(1,) * (like.ndim - 1), -1)
 
 
-@jax.custom_jvp
 def sum_of_products(weights: Float[Array, " part"], parts: Float[Array, "*shape part_n"]) -> Float[Array, "*shape n"]:
     """weights (part,) times parts (..., part x n), summed over the parts: (..., n)."""
-    return total(weights[i] * part for i, part in enumerate(jnp.split(parts, weights.size, axis=-1)))
-
-
-@sum_of_products.defjvp
-def _(primals, tangents):
-    (weights, parts), (d_weights, d_parts) = primals, tangents
-    m = parts.shape[-1] // weights.size
-    change = _row(matmul(d_weights, spread(weights.size, m)), parts) * parts
-    change = change + _row(jnp.repeat(weights, m), parts) * d_parts
-    return sum_of_products(weights, parts), total(jnp.split(change, weights.size, axis=-1))
+    if parts.ndim == 1:
+        return matmul(weights, parts.reshape(weights.size, -1))
+    # one by one: a batch of galaxies is slow with more axes
+    return jnp.stack([sum_of_products(weights, row) for row in parts])
 
 
 @jax.custom_jvp

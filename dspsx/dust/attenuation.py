@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dspsx._model import AbstractModel, Scalar, param, require_single
-from dspsx._numerics import pow10
+from dspsx._numerics import pow10, power
 
 #: R_V of the starburst law, by which all curves k(lambda) here are normalised: A = A_V k / 4.05.
 _RV = 4.05
@@ -104,7 +104,7 @@ class Noll09(DustLaw):
 
     def attenuation(self, wave):
         bump = self.bump * drude(wave, self.bump_wave, self.bump_width)
-        k = (starburst_k(wave) + bump) * (wave / 5500.0) ** self.delta
+        k = (starburst_k(wave) + bump) * power(wave / 5500.0, self.delta)
         return self.av * jnp.maximum(k, 0.0) / _RV
 
 
@@ -121,7 +121,7 @@ class Salim18(DustLaw):
 
     def attenuation(self, wave):
         bump = self.bump * drude(wave, self.bump_wave, self.bump_width)
-        k = starburst_k(wave) * (wave / 5500.0) ** self.delta + bump
+        k = starburst_k(wave) * power(wave / 5500.0, self.delta) + bump
         return self.av * jnp.maximum(k, 0.0) / _RV
 
 
@@ -133,7 +133,7 @@ class PowerLawDust(DustLaw):
     slope: Scalar = param(-0.7, bounds=(-2.0, 0.5), doc="index of the power law")
 
     def attenuation(self, wave):
-        return self.av * (wave / 5500.0) ** self.slope
+        return self.av * power(wave / 5500.0, self.slope)
 
 
 @final

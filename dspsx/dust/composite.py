@@ -6,7 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from dspsx._model import Scalar, param
-from dspsx._numerics import pow10, triweight_cdf
+from dspsx._numerics import pow10, power, triweight_cdf
 from dspsx.dust.attenuation import _RV, DustLaw, DustModel, PowerLawDust, drude, starburst_k
 
 
@@ -21,7 +21,7 @@ class KriekConroy13(DustLaw):
     def attenuation(self, wave):
         centre, width = jnp.asarray(2175.0, wave.dtype), jnp.asarray(350.0, wave.dtype)
         bump = (0.85 - 1.9 * self.delta) * drude(wave, centre, width)
-        k = (starburst_k(wave) + bump) * (wave / 5500.0) ** self.delta
+        k = (starburst_k(wave) + bump) * power(wave / 5500.0, self.delta)
         return self.av * jnp.maximum(k, 0.0) / _RV
 
 

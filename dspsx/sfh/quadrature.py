@@ -104,16 +104,24 @@ def hat_age_weights(sfh: Any, lg_age: Float[Array, " age"], t_obs: Scalar) -> Fl
         hats.append(hat + jnp.where(everywhere == inner - 1, (weight - older)[:, None], 0.0))
         found.append((age, np.tile(panels, order)))
     age, weight = nodes(start[n:], end[n:] - start[n:], _ORDER_WINDOW)
+    panels = np.concatenate([panels for _, panels in found])
+    counts = panels < first
+    if breaks.size:
+        # a panel with a break in it does not count, and is done in pieces between the breaks
+        at = sort_few(jnp.clip(t_obs - breaks, 0.0, t_obs))
+        panel = (start[1:, None] <= at[None, :]).sum(0, dtype=np.int32)
+        whole = (np.arange(start.size, dtype=np.int32)[:, None] != panel[None, :]).all(1)
+        counts &= jnp.concatenate([jnp.tile(whole[p[0] : p[-1] + 1], order) for order, p in rules[:-1]])
     # all in one call: in the transpose of each there is a sum for every parameter
     rates = sfh.checked_rate(jnp.concatenate([*(x for x, _ in found), age]), t_obs)
     of_cells, of_window = jnp.split(rates, [rates.size - age.size])
-    of_cells = jnp.where(np.concatenate([panels for _, panels in found]) < first, of_cells, 0.0)
-    masses = _shares(of_window * weight, fractions(age, lg_lo_window, lg_hi_window), _WINDOW)
+    of_cells = jnp.where(counts, of_cells, 0.0)
+    of_window = of_window * weight
+    if breaks.size:
+        of_window = jnp.where(jnp.tile(whole[n:], _ORDER_WINDOW), of_window, 0.0)
+    masses = _shares(of_window, fractions(age, lg_lo_window, lg_hi_window), _WINDOW)
     cells = [place]
     if breaks.size:
-        # a panel with a break in it is taken out again, and done in pieces between the breaks
-        at = sort_few(jnp.clip(t_obs - breaks, 0.0, t_obs))
-        panel = (start[1:, None] <= at[None, :]).sum(0, dtype=np.int32)
         broken_cell = jnp.where(panel < n, jnp.clip(panel, 1, n - 1), window_cell[jnp.maximum(panel - n, 0)])
         lo, hi = lg_age[broken_cell - 1], lg_age[broken_cell]
         # the end of the last panel follows t_obs here as it does above, where the panel was counted
@@ -121,17 +129,11 @@ def hat_age_weights(sfh: Any, lg_age: Float[Array, " age"], t_obs: Scalar) -> Fl
         same = panel[1:] == panel[:-1]
         piece_begin = jnp.append(begin[:1], jnp.where(same, at[:-1], begin[1:]))
         piece_stop = jnp.append(jnp.where(same, at[:-1], stop[:-1]), stop[-1:])
-        rule = [jnp.asarray(q, dtype)[panel].T for q in _rule_of_panels(n)]
-        once = jnp.append(-1.0, jnp.where(same, 0.0, -1.0)).astype(dtype)
-        between = [jnp.asarray(q, dtype)[:, None] for q in gauss_legendre(_ORDER_PIECE)]
+        x, w = (jnp.asarray(q, dtype)[:, None] for q in gauss_legendre(_ORDER_PIECE))
         age, weight = [], []
-        for a, b, (x, w), sign in (
-            (begin, stop, rule, once),
-            (piece_begin, at, between, 1.0),
-            (at, piece_stop, between, 1.0),
-        ):
+        for a, b in ((piece_begin, at), (at, piece_stop)):
             age.append((a[None] + (b - a)[None] * x).ravel())
-            weight.append((((b - a) * sign)[None] * (w * YEARS_PER_GYR)).ravel())
+            weight.append(((b - a)[None] * (w * YEARS_PER_GYR)).ravel())
         age, weight = jnp.concatenate(age), jnp.concatenate(weight)
         masses += _shares(sfh.checked_rate(age, t_obs) * weight, fractions(age, lo, hi), (1,) * at.size)
         cells.append(broken_cell)
@@ -153,18 +155,6 @@ def _rules(n: int) -> list[tuple[int, np.ndarray]]:
     orders = _ORDERS_CELL if n >= _FINE_GRID else _ORDERS_CELL[-1:]
     ends, orders = [*ends, n + sum(_WINDOW)], [*orders, _ORDER_WINDOW]
     return [(order, np.arange(*ends[i : i + 2], dtype=np.int32)) for i, order in enumerate(orders)]
-
-
-@functools.cache
-def _rule_of_panels(n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights on [0, 1] of each panel (panel, node), with nothing added to those that have fewer than others."""
-    most = max(order for order, _ in _rules(n))
-    rows = []
-    for order, panels in _rules(n):
-        x, w = (np.pad(q, (0, most - order)) for q in gauss_legendre(order))
-        rows.append(np.broadcast_to(np.stack([x, w])[:, None, :], (2, panels.size, most)))
-    x, w = np.concatenate(rows, axis=1)
-    return x, w
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))

@@ -95,7 +95,7 @@ def projection(full: Any, bands: Any = None, order: int = 1) -> Any:
     """Projection of some bands, and its derivatives up to an order with respect to u = ln(1 + z), at a redshift: arrays
     (band, wave)."""
     filters, wave, crowds = full.filters, full.ssp.wave, full.ssp.crowds
-    if bands is not None and len(bands) < len(filters):
+    if bands is not None and list(bands) != list(range(len(filters))):
         chosen = [(filters.names[b], *filters.curves()[b]) for b in bands]
         filters = FilterSet.from_arrays(*zip(*chosen, strict=True))
 

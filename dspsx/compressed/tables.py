@@ -9,7 +9,7 @@ from dspsx.compressed.band_nodes import SHARES, band_nodes, projection
 from dspsx.compressed.bands import BandTable
 from dspsx.compressed.errors import off, red_ends
 from dspsx.compressed.examples import N_TEST, Examples
-from dspsx.compressed.nodes import leading
+from dspsx.compressed.factors import MOST_FACTORS, BandLight, common_factors, own_factors
 from dspsx.nebular import LYMAN_LIMIT
 
 #: Width in ln(1 + z) of a segment of a table, in which all redshifts share their nodes: for so many bands, and for more.
@@ -17,7 +17,10 @@ from dspsx.nebular import LYMAN_LIMIT
 _SEGMENT, _FEW_BANDS, _WIDE_SEGMENT = 0.025, 12, 0.05
 #: Steps of a wide segment that are tried; a band that needs more than many has them for itself, if there are other bands.
 _STEPS, _MANY_STEPS = (4, 8, 16, 32, 64, 128), 32
-_MOST_FACTORS = 128
+#: Neighbouring bands that share factors, at most: more of them need fewer in all, and a larger table.
+_TOGETHER = 6
+#: Factors come in multiples of this, the width of a machine's vectors.
+_WIDTH = 16
 
 
 def table(full: Any, lo: float, hi: float, examples: Examples, tols: np.ndarray, bar: Any, kept: dict[Any, Any]) -> Any:
@@ -27,14 +30,14 @@ def table(full: Any, lo: float, hi: float, examples: Examples, tols: np.ndarray,
     n_segments = max(1, int(np.ceil((last - first) / widest)))
     width = (last - first) / n_segments
     bar.tell("steps in redshift")
-    groups = _grouped(_steps(full, first, last, widest, width, examples, tols * SHARES["steps"]), widest)
-    order = [b for _, members in groups for b in members]
+    steps = _steps(full, first, last, widest, width, examples, tols * SHARES["steps"])
+    groups = _grouped(steps, widest, np.array([np.average(w, weights=t) for w, t in full.filters.curves()]))
     projections = [projection(full, members) for _, members in groups]
 
     segments, guess = [], [1] * len(bands)
     for s in bar.over(range(n_segments), "tables"):
         medium = examples.on_the_way(np.expm1(np.linspace(first + s * width, first + (s + 1) * width, 33)))
-        segment = {}
+        segment = []
         for (steps, members), project in zip(groups, projections, strict=True):
             keys = {b: (s, steps, b, float(tols[b])) for b in members}
             if not all(key in kept for key in keys.values()):
@@ -43,50 +46,61 @@ def table(full: Any, lo: float, hi: float, examples: Examples, tols: np.ndarray,
             for i, (b, key) in enumerate(keys.items()):
                 if key not in kept:
                     nodes = band_nodes(bands[b], some[:, i], medium, examples, tols[b], guess[b])
-                    kept[key] = _factors(i, nodes, rows, width / steps, examples, tols[b])
+                    seen = [[p[i] for p in row] for row in rows]
+                    kept[key] = own_factors(nodes, seen, width / steps, examples, tols[b] * SHARES["rank"])
                     guess[b] = len(nodes[1])
-                segment[b] = kept[key]
-        segments.append([segment[b] for b in order])
-    ranks = [max(segment[i][1].shape[1] for segment in segments) for i in range(len(bands))]
-    sizes = [max(segment[i][0].size for segment in segments) for i in range(len(bands))]
-    ends = np.cumsum([len(members) for _, members in groups])
+            together = tuple(keys.values())
+            if together not in kept:
+                kept[together] = common_factors([kept[key] for key in together], examples)
+            segment.append((*kept[together], [kept[key] for key in together]))
+        segments.append(segment)
+    each_group = range(len(groups))
+    needed = [max(segment[g][0] for segment in segments) for g in each_group]
+    ranks = [min(MOST_FACTORS, -(-n // _WIDTH) * _WIDTH) for n in needed]
+    sizes = [
+        [max(segment[g][3][i].wave.size for segment in segments) for i in range(len(groups[g][1]))] for g in each_group
+    ]
     fields = {
-        "wave": _stacked(segments, lambda wave, basis, table, k, m: _padded(wave, (m,), "edge"), ranks, sizes),
-        "basis": _stacked(segments, lambda wave, basis, table, k, m: _padded(basis, (len(basis), k)), ranks, sizes),
+        "wave": np.stack(
+            [np.concatenate([_waves(segment[g][3], sizes[g]) for g in each_group]) for segment in segments]
+        ),
+        "basis": np.stack(
+            [np.concatenate([_padded(segment[g][1], ranks[g]) for g in each_group], axis=1) for segment in segments]
+        ),
         "table": tuple(
-            _table_of(
-                [segment[end - len(members) : end] for segment in segments],
-                ranks[end - len(members) : end],
-                sizes[end - len(members) : end],
-            )
-            for (_, members), end in zip(groups, ends, strict=True)
+            jnp.asarray(np.concatenate([_both_ends(segment[g][2], ranks[g], sizes[g]) for segment in segments]), float)
+            for g in each_group
         ),
         "origin": float(first),
         "width": float(width),
         "groups": tuple(len(members) for _, members in groups),
-        "order": tuple(order),
+        "order": tuple(b for _, members in groups for b in members),
         "ranks": tuple(ranks),
-        "sizes": tuple(sizes),
+        "sizes": tuple(n for group in sizes for n in group),
     }
     return lambda **rest: BandTable(
         lg_age=full.ssp.lg_age, lgmet=full.ssp.lgmet, digest=full.filters.digest(), **fields, **rest
     )
 
 
-def _table_of(segments: Any, ranks: Any, sizes: Any) -> Any:
-    """The table of a group of bands (step of all segments, entry)."""
-    rows = _stacked(segments, lambda wave, basis, table, k, m: _both_ends(table, k, m), ranks, sizes)
-    return jnp.asarray(rows.reshape(-1, rows.shape[-1]), float)
+def _waves(bands: list[BandLight], sizes: list[int]) -> np.ndarray:
+    """Wavelengths of the nodes of some bands, the last of each again up to its size."""
+    return np.concatenate([np.pad(b.wave, (0, n - b.wave.size), "edge") for b, n in zip(bands, sizes, strict=True)])
 
 
-def _stacked(segments: Any, make: Any, ranks: Any, sizes: Any) -> np.ndarray:
-    """What is made of each band in each segment: bands side by side, segments on top of each other."""
+def _padded(basis: np.ndarray, k: int) -> np.ndarray:
+    basis = basis[:, :k]
+    return np.pad(basis, [(0, 0), (0, k - basis.shape[1])])
+
+
+def _both_ends(tables: list[np.ndarray], k: int, sizes: list[int]) -> np.ndarray:
+    """Both ends of every step: (step, k x 4 x node), from tables of bands (k, redshift, value or slope, node)."""
     rows = []
-    for segment in segments:
-        rows.append(
-            np.concatenate([make(*part, k, m) for part, k, m in zip(segment, ranks, sizes, strict=True)], axis=-1)
-        )
-    return np.stack(rows)
+    for table, n in zip(tables, sizes, strict=True):
+        both = np.concatenate([table[:k, :-1], table[:k, 1:]], axis=2).transpose(1, 0, 2, 3)
+        rows.append(np.pad(both, [(0, 0), (0, k - both.shape[1]), (0, 0), (0, n - both.shape[3])]))
+    row = np.concatenate(rows, axis=-1)
+    return row.reshape(len(row), -1)
 
 
 def _steps(
@@ -115,55 +129,14 @@ def _steps(
     return needed
 
 
-def _grouped(needed: np.ndarray, widest: float) -> list[tuple[int, list[int]]]:
-    """Steps, and the bands that share them: one group for few bands, or two."""
+def _grouped(needed: np.ndarray, widest: float, wave: np.ndarray) -> list[tuple[int, list[int]]]:
+    """Steps, and neighbouring bands that share them and their factors; bands that need many steps are with their like."""
     many = needed > _MANY_STEPS * widest / _WIDE_SEGMENT
-    if len(needed) <= _FEW_BANDS or many.all() or not many.any():
-        return [(int(needed.max()), list(range(len(needed))))]
-    return [(int(needed[of].max()), [int(b) for b in np.flatnonzero(of)]) for of in (~many, many)]
-
-
-def _factors(
-    b: int, fitted: Any, rows: list[Any], step: float, examples: Examples, tol: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of a band in a segment: wavelengths of its nodes, basis (star, K), and table (K, redshift, value or slope, node).
-
-    Every population counts by its share of its own light in the band, every node by what it typically carries: so neither
-    the ultraviolet of old stars nor a leak of a filter is lost in the factorisation.
-    """
-    j, nodes, phi = fitted
-    flux = examples.flux[:, j]
-    seen = np.stack([f * p[b, j] for row in rows for p, f in zip(row, (1.0, step), strict=True)])
-    light = flux @ (seen.T[:, :, None] * phi[:, None, :]).reshape(j.size, -1)
-    light = light.reshape(len(flux), len(rows), 2, -1)  # (star, redshift, value or slope, node)
-    stars, shape = len(light), light.shape[1:]
-    norm = np.abs(light[:, :, 0].sum(-1)).mean(1)
-    norm = np.maximum(norm, 1e-30 * max(norm.max(), 1e-300))[:, None]
-    x = light.reshape(stars, -1) / norm
-    scale = np.maximum(np.abs(x).mean(0), 1e-9 * np.abs(x).max())
-    x = x / scale
-    u, s, v = leading(x, _MOST_FACTORS)
-    n = min(N_TEST, len(examples.light))
-    through = examples.transmission[-n:][:, j[nodes]]
-    weights = examples.population[examples.tested[:n]]
-    exact = ((weights @ light[:, :, 0].reshape(stars, -1)).reshape(n, shape[0], -1) * through[:, None]).sum(-1)
-    basis, table = norm * u, (s[:, None] * v) * scale
-    least = (weights @ light[:, :, 0].sum(-1)) * examples.dimmest
-    factors = weights @ basis
-    for k in range(1, len(s) + 1):
-        found = (factors[:, :k] @ table[:k]).reshape(n, *shape)[:, :, 0]
-        found = (found * through[:, None]).sum(-1)
-        if off(found, exact, least).max(initial=0.0) < tol * SHARES["rank"]:
-            break
-    dtype = examples.full.redshift.dtype
-    return examples.wave[j[nodes]], basis[:, :k].astype(dtype), table[:k].reshape(k, *shape).astype(dtype)
-
-
-def _both_ends(table: np.ndarray, k: int, m: int) -> np.ndarray:
-    """Both ends of every step: (step, K x 4 x node), with zeros for what other segments need more of."""
-    both = np.concatenate([table[:, :-1], table[:, 1:]], 2).transpose(1, 0, 2, 3)
-    return _padded(both, (len(both), k, 4, m)).reshape(len(both), -1)
-
-
-def _padded(x: np.ndarray, shape: tuple[int, ...], mode: Any = "constant") -> np.ndarray:
-    return np.pad(x, [(0, m - n) for n, m in zip(x.shape, shape, strict=True)], mode=mode)
+    if len(needed) <= _FEW_BANDS:
+        many[:] = False
+    groups = []
+    for members in (np.flatnonzero(~many), np.flatnonzero(many)):
+        if members.size:
+            steps, members = int(needed[members].max()), members[np.argsort(wave[members], kind="stable")]
+            groups += [(steps, part.tolist()) for part in np.array_split(members, -(-members.size // _TOGETHER))]
+    return groups

@@ -14,7 +14,7 @@ from dspsx.filters import FilterSet
 from dspsx.ssp import widths_in_hertz
 
 #: Shares of the tolerance that nodes, rank and steps in redshift may use up.
-SHARES = {"nodes": 0.5, "rank": 0.45, "steps": 0.25}
+SHARES = {"nodes": 0.5, "rank": 0.75, "steps": 0.25}
 
 
 def one_redshift(

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 from dspsx._numerics import matmul, total
 
 #: Galaxies that are contracted together with the matrix of a segment, and of a step.
-_IN_SEGMENT, _IN_STEP = 128, 64
+_IN_SEGMENT, _IN_STEP = 256, 64
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -13,7 +13,7 @@ MOST_FACTORS = 128
 #: Share of the tolerance that a band's own factorisation may use up, from which the common one is made.
 _OWN = 0.2
 #: Rounds in which the bands that are worst approximated are given more weight.
-_ROUNDS = 4
+_ROUNDS = 6
 
 
 @dataclasses.dataclass(frozen=True)

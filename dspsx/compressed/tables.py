@@ -20,7 +20,7 @@ _STEPS, _MANY_STEPS = (4, 8, 16, 32, 64, 128), 32
 #: Neighbouring bands that share factors, at most: more of them need fewer in all, and a larger table.
 _TOGETHER = 6
 #: Factors come in multiples of this, the width of a machine's vectors.
-_WIDTH = 16
+_WIDTH = 32
 
 
 def table(full: Any, lo: float, hi: float, examples: Examples, tols: np.ndarray, bar: Any, kept: dict[Any, Any]) -> Any:

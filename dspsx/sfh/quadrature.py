@@ -125,7 +125,8 @@ def hat_age_weights(sfh: Any, lg_age: Float[Array, " age"], t_obs: Scalar) -> Fl
         broken_cell = jnp.where(panel < n, jnp.clip(panel, 1, n - 1), window_cell[jnp.maximum(panel - n, 0)])
         lo, hi = lg_age[broken_cell - 1], lg_age[broken_cell]
         # the end of the last panel follows t_obs here as it does above, where the panel was counted
-        begin, stop = start[panel], end[panel]
+        last = start.size - 1
+        begin, stop = start[panel], jnp.where(panel == last, t_obs, start[jnp.minimum(panel + 1, last)])
         same = panel[1:] == panel[:-1]
         piece_begin = jnp.append(begin[:1], jnp.where(same, at[:-1], begin[1:]))
         piece_stop = jnp.append(jnp.where(same, at[:-1], stop[:-1]), stop[-1:])

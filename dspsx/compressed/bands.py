@@ -203,10 +203,10 @@ class BandTable(_Bands):
     r"""Light of simple stellar populations in bands at any redshift of a range.
 
     The range is cut into segments of :math:`u = \ln(1 + z)`. In each, a galaxy's weights are contracted with `basis`, which
-    leaves a few numbers for each group of neighbouring bands; these with `table`, the cubic Hermite interpolation in u of the exact integrals and
-    their exact derivatives. The distance is not in it. All redshifts of a segment share their nodes, since its bands see
-    nearly the same wavelengths. Galaxies evaluated together are put in order of redshift, to share the matrices: the more
-    there are in a batch (or the closer in redshift, as `dspsx.predict` has them), the faster.
+    leaves a few numbers for each group of neighbouring bands; these with `table`, the cubic Hermite interpolation in u of the
+    exact integrals and their exact derivatives. The distance is not in it. All redshifts of a segment share their nodes, since
+    its bands see nearly the same wavelengths. Galaxies evaluated together are put in order of redshift, to share the matrices:
+    the more there are in a batch (or the closer in redshift, as `dspsx.predict` has them), the faster.
 
     **Fields:** `wave` (segment, node) rest-frame Angstrom; `basis` (segment, met x age, K of all groups); `table`, for each
     group (step, K 4 node): for each step of u, (K, 4, node of its bands) with values and derivatives per step at both ends, in
@@ -231,17 +231,18 @@ class BandTable(_Bands):
     energy: EnergySSP | None = None
 
     def _place(self, redshift):
-        """Segment, and step and fraction of the step in each group."""
+        """u in units of a segment, the segment, and step and fraction of the step in each group."""
         u = (jnp.log1p(redshift) - self.origin) / self.width
+        u = jnp.where(jnp.isnan(u), 0.0, u)  # the light will be NaN; other galaxies find their places by this one
         n = np.array([len(table) // len(self.wave) for table in self.table])
         step = jnp.floor(jax.lax.stop_gradient(u) * jnp.asarray(n, u.dtype))
         step = jnp.clip(step, 0, jnp.asarray(n * len(self.wave) - 1, u.dtype))
         x = u * jnp.asarray(n, u.dtype) - step
         step = step.astype(np.int32)
-        return step[0] // int(n[0]), step, x
+        return u, step[0] // int(n[0]), step, x
 
     def sampling(self, redshift):
-        segment, _, _ = self._place(jnp.asarray(redshift, self.wave.dtype))
+        _, segment, _, _ = self._place(jnp.asarray(redshift, self.wave.dtype))
         return jax.lax.stop_gradient(self.wave)[segment]
 
     def integrate(self, weights, redshift=0.0):
@@ -256,9 +257,9 @@ class BandTable(_Bands):
     def _light(self, metallicity, mass, redshift):
         self.check_range(redshift)
         redshift = jnp.asarray(redshift, self.wave.dtype)
-        segment, step, x = self._place(redshift)
+        u, segment, step, x = self._place(redshift)
         y = 1.0 - x
         hermite = jnp.stack([y * y * (1.0 + 2.0 * x), x * y * y, x * x * (1.0 + 2.0 * y), -x * x * y])
         tables = jax.lax.stop_gradient((self.basis, self.table))
-        light = table_light(self.ranks, (segment, step), metallicity, mass, hermite, tables)
+        light = table_light(self.ranks, (u, segment, step), metallicity, mass, hermite, tables)
         return _or_nan(light, redshift, *self.certificate.redshift)

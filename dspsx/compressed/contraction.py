@@ -26,8 +26,8 @@ def table_light(
 ) -> Array:
     """Light (row, node) of stars with masses (row, age) in each of the metallicities (met,).
 
-    **Arguments:** `ranks`, the factors of each group of bands; `place`, segment and step (group,); `hermite`, the shares of the four corners of a step (4, group);
-    `tables`, basis and table.
+    **Arguments:** `ranks`, the factors of each group of bands; `place`, a number that grows with redshift, segment, and step
+    (group,); `hermite`, the shares of the four corners of a step (4, group); `tables`, basis and table.
     """
     return _table_light(ranks, place, metallicity, mass, hermite, tables)[0]
 
@@ -43,7 +43,7 @@ def _table_light_forward(ranks, place, metallicity, mass, hermite, tables):
 
 def _table_light_backward(ranks, saved, g):
     place, *values, tables = saved
-    return (None, None), *_collapsed(_backward, ranks)((*place, *values, g), tables), (None, None)
+    return (None, None, None), *_collapsed(_backward, ranks)((*place, *values, g), tables), (None, None)
 
 
 table_light.defvjp(_table_light_forward, _table_light_backward)
@@ -51,13 +51,17 @@ table_light.defvjp(_table_light_forward, _table_light_backward)
 
 @functools.cache
 def _collapsed(function: Any, ranks: tuple[int, ...]):
-    """A function of arrays with one leading axis, in order of the second, as one of single elements whose vmaps, nested or
-    not, become that axis."""
+    """A function of arrays with one leading axis, put in order of the first, which it does not get, as one of single elements
+    whose vmaps, nested or not, become that axis."""
 
     @custom_vmap
     def many(args, tables):
-        order = jnp.argsort(args[1][:, 0])
-        found = function(ranks, *(x[order] for x in args), *tables)
+        if len(args[0]) == 0:
+            one = [jnp.zeros((1, *x.shape[1:]), x.dtype) for x in args[1:]]
+            found = jax.eval_shape(lambda: function(ranks, *one, *tables))
+            return jax.tree.map(lambda x: jnp.zeros((0, *x.shape[1:]), x.dtype), found)
+        order = jnp.argsort(args[0])
+        found = function(ranks, *(x[order] for x in args[1:]), *tables)
         back = jnp.zeros_like(order).at[order].set(jnp.arange(order.size, dtype=order.dtype), unique_indices=True)
         return jax.tree.map(lambda x: x[back], found)
 
@@ -133,11 +137,9 @@ def _by_index(
     """`function(table[i], *args)` of the rows of `args` whose index is i, for indices that never fall."""
     n = len(index)
     together = min(together, n)
-    like = jax.eval_shape(function, table[0], *(x[:together] for x in args))
-    if n == 0:
-        return jnp.zeros((0, like.shape[1]), like.dtype)
     # as many rows at a time, also at the end: what is written too much there is not kept, elsewhere the next overwrites it
     args = tuple(jnp.pad(x, [(0, together), (0, 0)]) for x in args)
+    like = jax.eval_shape(function, table[0], *(x[:together] for x in args))
 
     def one_index(state):
         row, found = state
@@ -150,7 +152,7 @@ def _by_index(
             return row + together, jax.lax.dynamic_update_slice_in_dim(found, here, row, 0)
 
         _, found = jax.lax.while_loop(lambda state: state[0] < end, some, (row, found))
-        return end, found
+        return jnp.maximum(end, row + 1), found  # an index that falls must not hold up the loop
 
     start = np.int32(0), jnp.zeros((n + together, like.shape[1]), like.dtype)
     return jax.lax.while_loop(lambda state: state[0] < n, one_index, start)[1][:n]

@@ -47,9 +47,13 @@ class DiffmahHalo(MassAccretionHistory):
     t0: Scalar = param(13.8, bounds=(5.0, 30.0), unit="Gyr", doc="age of the universe today", free=False)
 
     def log_mah(self, t):
-        # in this order the logarithm of times that many halos share is taken once
+        # in this order the logarithm of times that many halos share, and its exponential, are taken once
         lgt, lg_peak = jnp.log10(t), jnp.log10(self.t_peak)
-        return self._growth(jnp.where(lgt < lg_peak, lgt, lg_peak))[0]
+        grows = lgt < lg_peak
+        fading = jnp.where(grows, jnp.exp(-_TRANSITION * lgt), jnp.exp(-_TRANSITION * lg_peak))
+        roll = _rolled(fading * jnp.exp(_TRANSITION * self.logtc))
+        index = self.early_index + (self.late_index - self.early_index) * roll
+        return self.logm0 + index * (jnp.where(grows, lgt, lg_peak) - jnp.log10(self.t0))
 
     def dmhdt(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """Accretion rate in Msun/yr at cosmic times t > 0 in Gyr; zero after t_peak."""
@@ -76,3 +80,15 @@ class DiffmahHalo(MassAccretionHistory):
         index_slope = (self.late_index - self.early_index) * _TRANSITION * roll * (1.0 - roll)
         since = lgt - jnp.log10(self.t0)
         return self.logm0 + index * since, index + index_slope * since
+
+
+@jax.custom_jvp
+def _rolled(x):
+    """1 / (1 + x), the logistic function of -log x; in its derivative is no other division."""
+    return 1.0 / (1.0 + x)
+
+
+@_rolled.defjvp
+def _(primals, tangents):
+    found = _rolled(*primals)
+    return found, -found * found * tangents[0]

@@ -73,13 +73,11 @@ def hat_age_weights(sfh: Any, lg_age: Float[Array, " age"], t_obs: Scalar) -> Fl
     start = jnp.concatenate([jnp.where(np.arange(n, dtype=np.int32) < first, low[:-1], begins[0]), *window])
     # where panels meet, their shares of a derivative cancel: not followed
     start = jax.lax.stop_gradient(start)
-    end = jnp.append(start[1:], t_obs)
     # panels beyond t_obs have no width, but the end of the last one moves with t_obs: they count as of the cell of t_obs
     place = jnp.clip(jnp.minimum(place, reached), 1, n - 1)
     cell = np.clip(np.arange(n, dtype=np.int32), 1, n - 1)
     window_cell = jnp.concatenate([jnp.full(m, place[i], np.int32) for i, m in enumerate(_WINDOW)])
     lg_lo, lg_hi = lg_age[cell - 1], lg_age[cell]
-    lg_lo_window, lg_hi_window = lg_age[window_cell - 1], lg_age[window_cell]
     rules = _rules(n)
 
     def nodes(begin, width, order):
@@ -103,7 +101,13 @@ def hat_age_weights(sfh: Any, lg_age: Float[Array, " age"], t_obs: Scalar) -> Fl
         hat = jnp.where(everywhere == inner, older[:, None], 0.0)
         hats.append(hat + jnp.where(everywhere == inner - 1, (weight - older)[:, None], 0.0))
         found.append((age, np.tile(panels, order)))
-    age, weight = nodes(start[n:], end[n:] - start[n:], _ORDER_WINDOW)
+    # of the window the last panel alone ends at t_obs, and changes with it
+    fixed = nodes(start[n:-1], start[n + 1 :] - start[n:-1], _ORDER_WINDOW)
+    moving = nodes(start[-1:], t_obs - start[-1:], _ORDER_WINDOW)
+    age, weight = (jnp.concatenate(x) for x in zip(fixed, moving, strict=True))
+    lg_lo_window, lg_hi_window = lg_age[window_cell - 1], lg_age[window_cell]
+    older = fractions(fixed[0], lg_lo_window[:-1], lg_hi_window[:-1])
+    older = jnp.append(older, fractions(moving[0], lg_lo_window[-1:], lg_hi_window[-1:]))
     panels = np.concatenate([panels for _, panels in found])
     counts = panels < first
     if breaks.size:
@@ -118,8 +122,9 @@ def hat_age_weights(sfh: Any, lg_age: Float[Array, " age"], t_obs: Scalar) -> Fl
     of_cells = jnp.where(counts, of_cells, 0.0)
     of_window = of_window * weight
     if breaks.size:
-        of_window = jnp.where(jnp.tile(whole[n:], _ORDER_WINDOW), of_window, 0.0)
-    masses = _shares(of_window, fractions(age, lg_lo_window, lg_hi_window), _WINDOW)
+        parts = (jnp.tile(whole[part], _ORDER_WINDOW) for part in (slice(n, -1), slice(-1, None)))
+        of_window = jnp.where(jnp.concatenate(list(parts)), of_window, 0.0)
+    masses = _shares(of_window, older, _collect_window())
     cells = [place]
     if breaks.size:
         broken_cell = jnp.where(panel < n, jnp.clip(panel, 1, n - 1), window_cell[jnp.maximum(panel - n, 0)])
@@ -136,17 +141,24 @@ def hat_age_weights(sfh: Any, lg_age: Float[Array, " age"], t_obs: Scalar) -> Fl
             age.append((a[None] + (b - a)[None] * x).ravel())
             weight.append(((b - a)[None] * (w * YEARS_PER_GYR)).ravel())
         age, weight = jnp.concatenate(age), jnp.concatenate(weight)
-        masses += _shares(sfh.checked_rate(age, t_obs) * weight, fractions(age, lo, hi), (1,) * at.size)
+        collect = np.tile(np.eye(at.size), (2 * _ORDER_PIECE, 1))
+        masses += _shares(sfh.checked_rate(age, t_obs) * weight, fractions(age, lo, hi), collect)
         cells.append(broken_cell)
     where = jnp.concatenate([x for cell in cells for x in (cell - 1, cell)])
     return matmul(of_cells, jnp.concatenate(hats)) + _placed(n, jnp.concatenate(masses), where)
 
 
-def _shares(mass, older, panels):
-    """Mass that belongs to the younger and to the older age of each cell: of masses (node, panel) in one row, and the shares
-    of the older one; `panels` in each cell."""
-    collect = np.tile(np.repeat(np.eye(len(panels)), panels, axis=0), (mass.size // sum(panels), 1))
+def _shares(mass, older, collect):
+    """Mass that belongs to the younger and to the older age of each cell: of masses in one row, the shares of the older one, and
+    the matrix that collects those of a cell."""
     return [matmul(mass * (1.0 - older), collect), matmul(mass * older, collect)]
+
+
+@functools.cache
+def _collect_window() -> np.ndarray:
+    """Which cell of the window each of its nodes is in: the nodes of all panels but the last, and those of the last."""
+    cells = np.repeat(np.eye(len(_WINDOW)), _WINDOW, axis=0)
+    return np.concatenate([np.tile(part, (_ORDER_WINDOW, 1)) for part in (cells[:-1], cells[-1:])])
 
 
 @functools.cache

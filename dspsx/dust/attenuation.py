@@ -57,13 +57,17 @@ class DustLaw(DustModel):
 
     def transmission(self, wave: Float[Array, " wave"]) -> Float[Array, " wave"]:
         """Fraction of the light that passes, 10^(-0.4 A)."""
+        return pow10(-0.4 * self.checked_attenuation(wave))
+
+    def checked_attenuation(self, wave: Float[Array, " wave"]) -> Float[Array, " wave"]:
+        """`attenuation`, with its shape checked; raises ValueError if a subclass returns another."""
         attenuation = self.attenuation(wave)
         if jnp.shape(attenuation) != wave.shape:
             raise ValueError(
                 f"{type(self).__name__}.attenuation must return one value for each wavelength: shape {wave.shape}; got "
                 f"{jnp.shape(attenuation)}."
             )
-        return pow10(-0.4 * attenuation)
+        return attenuation
 
     def screens(self, wave, lg_age):
         return jnp.ones((1, lg_age.size), wave.dtype), self.transmission(wave)[None, :]

@@ -56,6 +56,7 @@ class CharlotFall00(DustModel):
 
     def screens(self, wave, lg_age):
         young = triweight_cdf((self.lg_age_cloud - lg_age) / self.edge)
-        both = self.diffuse.attenuation(wave) + self.birth_cloud.attenuation(wave)
-        transmission = jnp.stack([self.diffuse.transmission(wave), pow10(-0.4 * both)])
-        return jnp.stack([1.0 - young, young]), transmission
+        diffuse, cloud = (law.checked_attenuation(wave)[None, :] for law in (self.diffuse, self.birth_cloud))
+        # not two rows put together: as one array of them it is one loop over a batch
+        behind = jnp.asarray([[0.0], [1.0]], wave.dtype)
+        return jnp.stack([1.0 - young, young]), pow10(-0.4 * (diffuse + behind * cloud))

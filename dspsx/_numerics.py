@@ -208,8 +208,9 @@ def sum_of_products(weights: Float[Array, " part"], parts: Float[Array, "*shape 
     """weights (part,) times parts (..., part x n), summed over the parts: (..., n)."""
     if parts.ndim == 1:
         return matmul(weights, parts.reshape(weights.size, -1))
-    # one by one: a batch of galaxies is slow with more axes
-    return jnp.stack([sum_of_products(weights, row) for row in parts])
+    # one by one: a batch of galaxies is slow with more axes; split, because the transpose of an index is a sum with zeros
+    rows = jnp.split(parts, len(parts))
+    return jnp.stack([sum_of_products(weights, row.reshape(parts.shape[1:])) for row in rows])
 
 
 @jax.custom_jvp

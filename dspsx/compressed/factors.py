@@ -73,7 +73,8 @@ def own_factors(fitted: Any, rows: list[Any], step: float, examples: Examples, t
 
 
 def common_factors(bands: list[BandLight], examples: Examples) -> tuple[int, np.ndarray, list[np.ndarray]]:
-    """How many factors do for some bands together; the basis (star, K) of these and more; and the table of each band on it.
+    """How many factors do for some bands together; the basis (star, K) of these and more; and the table of each band on it, all
+    in the galaxy's dtype.
 
     Bands that see much the same light need not many more factors together than one alone. Every population counts by its
     typical share of its own light; the balance between bands is found by trying.
@@ -96,7 +97,9 @@ def common_factors(bands: list[BandLight], examples: Examples) -> tuple[int, np.
             best = k, norm * u, tables
         weight = weight * np.clip(excess(max(1, k - 1)), 0.3, 4.0)
     assert best is not None
-    return best
+    k, basis, tables = best
+    dtype = examples.full.redshift.dtype
+    return k, basis.astype(dtype), [table.astype(dtype) for table in tables]
 
 
 def _fewest(enough: Any, most: int) -> int:

@@ -17,8 +17,9 @@ from dspsx.nebular import LYMAN_LIMIT
 _SEGMENT, _FEW_BANDS, _WIDE_SEGMENT = 0.025, 12, 0.05
 #: Steps of a wide segment that are tried; a band that needs more than many has them for itself, if there are other bands.
 _STEPS, _MANY_STEPS = (4, 8, 16, 32, 64, 128), 32
-#: Neighbouring bands that share factors, at most: more of them need fewer in all, and a larger table.
-_TOGETHER = 6
+#: Neighbouring bands that share factors, at most, with few steps and with many: more of them need fewer factors in all, and a
+#: larger table.
+_TOGETHER = 6, 2
 #: Factors come in multiples of this, the width of a machine's vectors.
 _WIDTH = 32
 
@@ -135,8 +136,8 @@ def _grouped(needed: np.ndarray, widest: float, wave: np.ndarray) -> list[tuple[
     if len(needed) <= _FEW_BANDS:
         many[:] = False
     groups = []
-    for members in (np.flatnonzero(~many), np.flatnonzero(many)):
+    for members, together in zip((np.flatnonzero(~many), np.flatnonzero(many)), _TOGETHER, strict=True):
         if members.size:
             steps, members = int(needed[members].max()), members[np.argsort(wave[members], kind="stable")]
-            groups += [(steps, part.tolist()) for part in np.array_split(members, -(-members.size // _TOGETHER))]
+            groups += [(steps, part.tolist()) for part in np.array_split(members, -(-members.size // together))]
     return groups

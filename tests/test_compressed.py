@@ -159,6 +159,15 @@ def test_bands_with_steps_of_their_own(monkeypatch):
     assert_same_gradients(small_gradient, gradient, np.asarray(exact) < 80)
 
 
+def test_a_band_that_no_star_shines_in():
+    """Magnitudes of it have the finite limit of no light, in a table too; the other bands have their light."""
+    dark = eqx.tree_at(lambda g: g.ssp.flux, full(), jnp.where(full().ssp.wave < 4000.0, 0.0, full().ssp.flux))
+    table = dark.compress(redshift=(LO, HI), n_galaxies=20, progress=False)
+    found, exact = (dspsx.replace(g, lambda g: g.redshift, 0.3).magnitudes() for g in (table, dark))
+    assert exact[0] > 80 and (exact[1:] < 40).all()
+    np.testing.assert_allclose(found, exact, atol=1e-3)
+
+
 def test_a_batch_in_any_order_is_its_galaxies_one_by_one(ranged):
     ssp = ranged.ssp
     (table,) = ssp.table

@@ -57,9 +57,9 @@ def own_factors(fitted: Any, rows: list[Any], step: float, examples: Examples, t
     light = light.reshape(len(flux), len(rows), 2, -1)  # (star, redshift, value or slope, node)
     shape = light.shape[1:]
     norm = np.abs(light[:, :, 0].sum(-1)).mean(1)
-    norm = np.maximum(norm, 1e-30 * max(norm.max(), 1e-300))
+    norm = np.maximum(norm, 1e-30 * norm.max()) if norm.any() else np.ones(len(norm))  # a band may be in the dark
     x = light.reshape(len(flux), -1) / norm[:, None]
-    scale = np.maximum(np.abs(x).mean(0), 1e-9 * np.abs(x).max())
+    scale = np.maximum(np.abs(x).mean(0), max(1e-9 * np.abs(x).max(), 1e-300))
     u, s, v = leading(x / scale, MOST_FACTORS)
     stars, table = norm[:, None] * (u * s), (v * scale).reshape(-1, *shape)
     galaxies = tested(examples)

@@ -136,7 +136,9 @@ class BandSSP(_Bands):
     Node n of a band carries the light that :math:`\int T L_\nu \phi_n \, d\lambda / \lambda` collects, where the functions
     :math:`\phi_n` interpolate any law of dust from its values at the nodes (see `nodes.fit`). The sum over the nodes of what
     dust lets through is the mean in the band. The first two derivatives with respect to redshift are exact, and cost nothing
-    where they are not asked for; a third raises TypeError.
+    where they are not asked for; a third raises TypeError. Second derivatives that mix redshift with another parameter are right
+    with forward mode first (`jax.jacfwd` within), and **wrong with reverse mode first** (`jax.hessian`, `jacrev` of `jacrev`):
+    use the full galaxy, or jacfwd, for these.
 
     **Fields:** `wave` (node,) rest-frame Angstrom; `flux` (met, age, node) Lsun/Hz per Msun; `slope` and `bend`, its first two
     derivatives with respect to redshift; `sizes`, nodes of each band, and `order`, the bands; `digest` of the filters;

@@ -15,7 +15,7 @@ from dspsx.nebular import LYMAN_LIMIT
 #: Width in ln(1 + z) of a segment of a table, in which all redshifts share their nodes: for so many bands, and for more.
 #: Narrow ones need fewer factors, and more memory in all.
 _SEGMENT, _FEW_BANDS, _WIDE_SEGMENT = 0.025, 12, 0.05
-#: Steps of a wide segment that are tried; a band that needs more than many has them for itself, if there are other bands.
+#: Steps of a wide segment that are tried; of many bands, those that need more than many share them with their like alone.
 _STEPS, _MANY_STEPS = (4, 8, 16, 32, 64, 128), 32
 #: Neighbouring bands that share factors, at most, with few steps and with many: more of them need fewer factors in all, and a
 #: larger table.

@@ -13,7 +13,8 @@ from dspsx.compressed.nodes import fit
 from dspsx.filters import FilterSet
 from dspsx.ssp import widths_in_hertz
 
-#: Shares of the tolerance that nodes, rank and steps in redshift may use up.
+#: Shares of the tolerance that nodes, rank and steps in redshift may each use up: their worst cases do not coincide, and the
+#: certificate has the last word.
 SHARES = {"nodes": 0.5, "rank": 0.75, "steps": 0.25}
 
 

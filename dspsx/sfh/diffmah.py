@@ -51,13 +51,11 @@ class DiffmahHalo(MassAccretionHistory):
         lgt, lg_peak = jnp.log10(t), jnp.log10(self.t_peak)
         grows = lgt < lg_peak
         fading = jnp.where(grows, jnp.exp(-_TRANSITION * lgt), jnp.exp(-_TRANSITION * lg_peak))
-        roll = _rolled(fading * jnp.exp(_TRANSITION * self.logtc))
-        index = self.early_index + (self.late_index - self.early_index) * roll
-        return self.logm0 + index * (jnp.where(grows, lgt, lg_peak) - jnp.log10(self.t0))
+        return self._growth(jnp.where(grows, lgt, lg_peak), fading)[0]
 
     def dmhdt(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """Accretion rate in Msun/yr at cosmic times t > 0 in Gyr; zero after t_peak."""
-        log_mass, slope = self._growth(jnp.log10(t))
+        log_mass, slope = self._growth(lgt := jnp.log10(t), jnp.exp(-_TRANSITION * lgt))
         rate = pow10(log_mass - 9.0) * slope / t
         return jnp.where(t > self.t_peak, 0.0, rate)
 
@@ -69,13 +67,13 @@ class DiffmahHalo(MassAccretionHistory):
         lgt = jnp.log10(self.t0) + (log_mass - self.logm0) / (0.5 * (self.early_index + self.late_index))
         for _ in range(5):
             lgt = jnp.clip(lgt, -3.0, 1.5)
-            mass, slope = self._growth(lgt)
+            mass, slope = self._growth(lgt, jnp.exp(-_TRANSITION * lgt))
             lgt = lgt + (log_mass - mass) / jnp.maximum(slope, 0.1)
         return pow10(jnp.clip(lgt, -3.0, 1.5))[None]
 
-    def _growth(self, lgt):
-        """log10 M and d log M / d log t, without the halt at t_peak."""
-        roll = jax.nn.sigmoid(_TRANSITION * (lgt - self.logtc))
+    def _growth(self, lgt, fading):
+        """log10 M and d log M / d log t, without the halt at t_peak; `fading` is exp(-3.5 log t)."""
+        roll = _rolled(fading * jnp.exp(_TRANSITION * self.logtc))
         index = self.early_index + (self.late_index - self.early_index) * roll
         index_slope = (self.late_index - self.early_index) * _TRANSITION * roll * (1.0 - roll)
         since = lgt - jnp.log10(self.t0)

@@ -38,7 +38,7 @@ def safe_log10(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 def safe_power(x: Float[Array, "*shape"], p) -> Float[Array, "*shape"]:
     """x**p for x >= 0, equal to 0 with zero gradient at x <= 0 (p > 0)."""
     positive = x > 0
-    return jnp.where(positive, jnp.where(positive, x, 1.0) ** p, 0.0)
+    return jnp.where(positive, power(jnp.where(positive, x, 1.0), p), 0.0)
 
 
 def to_bounded(u: Float[Array, "*shape"], lo: float | None, hi: float | None) -> Float[Array, "*shape"]:

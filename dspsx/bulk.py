@@ -226,7 +226,12 @@ def _program(task: Callable, treedef: Any, roles: tuple[str, ...], static: tuple
 
         return jax.lax.fori_loop(np.int32(0), n_chunks, step, empty)
 
-    return jax.jit(run, static_argnums=2), many, {}
+    return jax.jit(run, static_argnums=2, compiler_options=_options()), many, {}
+
+
+def _options() -> dict[str, Any]:
+    """Of a CPU's vectors XLA uses at most half of the widest, for the sake of old ones that slowed down with these."""
+    return {"xla_cpu_prefer_vector_width": 512} if jax.default_backend() == "cpu" else {}
 
 
 def _evaluate(caller, task, batch, questions, where, batch_size, output, progress, shared) -> Any:

@@ -260,8 +260,6 @@ class BandTable(_Bands):
         self.check_range(redshift)
         redshift = jnp.asarray(redshift, self.wave.dtype)
         u, segment, step, x = self._place(redshift)
-        y = 1.0 - x
-        hermite = jnp.stack([y * y * (1.0 + 2.0 * x), x * y * y, x * x * (1.0 + 2.0 * y), -x * x * y])
         tables = jax.lax.stop_gradient((self.basis, self.table))
-        light = table_light(self.ranks, (u, segment, step), metallicity, mass, hermite, tables)
+        light = table_light(self.ranks, (u, segment, step), metallicity, mass, x, tables)
         return _or_nan(light, redshift, *self.certificate.redshift)

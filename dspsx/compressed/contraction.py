@@ -17,28 +17,22 @@ from jaxtyping import Array, Float, Int
 from dspsx._numerics import matmul, total
 
 #: Galaxies that are contracted together with the matrix of a segment, and of a step.
-_IN_SEGMENT, _IN_STEP = 256, 64
+_IN_SEGMENT, _IN_STEP = (256, 32), (64, 8)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def table_light(
-    ranks: tuple[int, ...], place: Any, metallicity: Array, mass: Array, hermite: Array, tables: Any
-) -> Array:
+def table_light(ranks: tuple[int, ...], place: Any, metallicity: Array, mass: Array, x: Array, tables: Any) -> Array:
     """Light (row, node) of stars with masses (row, age) in each of the metallicities (met,).
 
     **Arguments:** `ranks`, the factors of each group of bands; `place`, a number that grows with redshift, segment, and step
-    (group,); `hermite`, the shares of the four corners of a step (4, group); `tables`, basis and table.
+    (group,); `x`, the fraction of a step (group,); `tables`, basis and table.
     """
-    return _table_light(ranks, place, metallicity, mass, hermite, tables)[0]
+    return _collapsed(_forward, ranks)((*place, metallicity, mass, x), tables)
 
 
-def _table_light(ranks, place, metallicity, mass, hermite, tables):
-    return _collapsed(_forward, ranks)((*place, metallicity, mass, hermite), tables)
-
-
-def _table_light_forward(ranks, place, metallicity, mass, hermite, tables):
-    light, corners = _table_light(ranks, place, metallicity, mass, hermite, tables)
-    return light, (place, metallicity, mass, hermite, corners, tables)
+def _table_light_forward(ranks, place, metallicity, mass, x, tables):
+    light, slope = _collapsed(_forward_with_slope, ranks)((*place, metallicity, mass, x), tables)
+    return light, (place, metallicity, mass, x, slope, tables)
 
 
 def _table_light_backward(ranks, saved, g):
@@ -93,37 +87,47 @@ def _collapsed(function: Any, ranks: tuple[int, ...]):
     return single
 
 
-def _forward(ranks, segment, step, metallicity, mass, hermite, basis, table):
-    """Light (galaxy, row, node), and the values at the corners (galaxy, row, 4 x node) that the derivative needs."""
+def _forward(ranks, segment, step, metallicity, mass, x, basis, table):
+    """Light (galaxy, row, node)."""
+    return jnp.concatenate(_of_groups(1, ranks, segment, step, metallicity, mass, x, basis, table), axis=-1)
+
+
+def _forward_with_slope(ranks, segment, step, metallicity, mass, x, basis, table):
+    """Light (galaxy, row, node), and its derivative with respect to the fraction of a step."""
+    found = _of_groups(2, ranks, segment, step, metallicity, mass, x, basis, table)
+    light, slope = zip(*(jnp.split(part, 2, axis=-1) for part in found), strict=True)
+    return jnp.concatenate(light, axis=-1), jnp.concatenate(slope, axis=-1)
+
+
+def _of_groups(order, ranks, segment, step, metallicity, mass, x, basis, table):
+    """For each group of bands the light (galaxy, row, node), and its derivatives below an order side by side with it."""
     galaxies, rows, _ = mass.shape
     each = lambda x: jnp.repeat(x, rows, axis=0)  # noqa: E731
     stars = (each(metallicity), mass.reshape(galaxies * rows, -1))
-    factors = _by_index(each(segment), basis, _to_factors, stars, _IN_SEGMENT)
-    light, corners = [], []
+    factors = _by_index(each(segment), basis, functools.partial(_to_factors, metallicity.shape[1]), stars, _IN_SEGMENT)
+    found = []
     for i, part in enumerate(_split(factors, ranks)):
-        found = _by_index(each(step[:, i]), table[i], _to_corners, (part,), _IN_STEP)
-        shares = each(hermite[:, :, i])
-        light.append(total(shares[:, k, None] * corner for k, corner in enumerate(jnp.split(found, 4, axis=-1))))
-        corners.append(found)
-    light, corners = (jnp.concatenate(x, axis=-1).reshape(galaxies, rows, -1) for x in (light, corners))
-    return light, corners
+        of_row = functools.partial(_to_light, ranks[i], order)
+        light = _by_index(each(step[:, i]), table[i], of_row, (part, each(x[:, i, None])), _IN_STEP)
+        found.append(light.reshape(galaxies, rows, -1))
+    return found
 
 
-def _backward(ranks, segment, step, metallicity, mass, hermite, corners, g, basis, table):
-    """Derivatives with respect to metallicity, mass and hermite, of light whose derivative is g (galaxy, row, node)."""
+def _backward(ranks, segment, step, metallicity, mass, x, slope, g, basis, table):
+    """Derivatives with respect to metallicity, mass and x, of light whose derivative is g (galaxy, row, node)."""
     galaxies, rows, n_age = mass.shape
     each = lambda x: jnp.repeat(x, rows, axis=0)  # noqa: E731
-    nodes = [x.shape[1] // (4 * k) for x, k in zip(table, ranks, strict=True)]
-    d_hermite, d_factors = [], []
-    for i, (found, d_light) in enumerate(zip(_split(corners, [4 * n for n in nodes]), _split(g, nodes), strict=True)):
-        d_hermite.append(jnp.stack([(c * d_light).sum((1, 2)) for c in jnp.split(found, 4, axis=-1)], axis=1))
-        d_light, shares = d_light.reshape(galaxies * rows, -1), each(hermite[:, :, i])
-        d_corners = jnp.concatenate([shares[:, k, None] * d_light for k in range(4)], axis=-1)
-        d_factors.append(_by_index(each(step[:, i]), table[i], _from_corners, (d_corners,), _IN_STEP))
+    nodes = [part.shape[1] // (4 * k) for part, k in zip(table, ranks, strict=True)]
+    d_x = jnp.stack([part.sum((1, 2)) for part in _split(slope * g, nodes)], axis=1)
+    d_factors = []
+    for i, d_light in enumerate(_split(g, nodes)):
+        args = (d_light.reshape(galaxies * rows, -1), each(x[:, i, None]))
+        of_row = functools.partial(_from_light, ranks[i])
+        d_factors.append(_by_index(each(step[:, i]), table[i], of_row, args, _IN_STEP))
     args = (jnp.concatenate(d_factors, axis=-1), each(metallicity), mass.reshape(galaxies * rows, n_age))
     found = _by_index(each(segment), basis, _from_factors, args, _IN_SEGMENT)
     d_met, d_mass = (x.reshape(galaxies, rows, -1) for x in jnp.split(found, [metallicity.shape[1]], axis=-1))
-    return d_met.sum(1), d_mass, jnp.stack(d_hermite, axis=-1)
+    return d_met.sum(1), d_mass, d_x
 
 
 def _split(x, sizes):
@@ -132,54 +136,96 @@ def _split(x, sizes):
 
 
 def _by_index(
-    index: Int[Array, " row"], table: Any, function: Callable, args: tuple[Array, ...], together: int
+    index: Int[Array, " row"], table: Any, function: Callable, args: tuple[Array, ...], together: tuple[int, ...]
 ) -> Float[Array, "row out"]:
-    """`function(table[i], *args)` of the rows of `args` whose index is i, for indices that never fall."""
+    """`function(table[i])(*args)` of the rows of `args` whose index is i, for indices that never fall.
+
+    As many rows at a time as there are left of the index, in the sizes `together`; the last may have more than are left.
+    """
     n = len(index)
-    together = min(together, n)
-    # as many rows at a time, also at the end: what is written too much there is not kept, elsewhere the next overwrites it
-    args = tuple(jnp.pad(x, [(0, together), (0, 0)]) for x in args)
-    like = jax.eval_shape(function, table[0], *(x[:together] for x in args))
+    sizes = sorted({min(size, n) for size in together}, reverse=True)
+    like = jax.eval_shape(lambda: function(table[0])(*(x[: sizes[0]] for x in args)))
 
     def one_index(state):
         row, found = state
         i = index[row]
-        matrix, end = table[i], (index <= i).sum(dtype=np.int32)
+        of_rows, end = function(table[i]), (index <= i).sum(dtype=np.int32)
+        for size in sizes:
+            least = size if size != sizes[-1] else 1
 
-        def some(state):
-            row, found = state
-            here = function(matrix, *(jax.lax.dynamic_slice_in_dim(x, row, together) for x in args))
-            return row + together, jax.lax.dynamic_update_slice_in_dim(found, here, row, 0)
+            def some(state, size=size):
+                # what is written too much is overwritten by the next index; at the end of all rows, those done already stay
+                row, found = state
+                first = jnp.minimum(row, np.int32(n - size))
+                part = lambda x: jax.lax.dynamic_slice_in_dim(x, first, size)  # noqa: E731
+                new = (first + np.arange(size, dtype=np.int32) >= row)[:, None]
+                here = jnp.where(new, of_rows(*map(part, args)), part(found))
+                return row + size, jax.lax.dynamic_update_slice_in_dim(found, here, first, 0)
 
-        _, found = jax.lax.while_loop(lambda state: state[0] < end, some, (row, found))
-        return jnp.maximum(end, row + 1), found  # an index that falls must not hold up the loop
+            row, found = jax.lax.while_loop(lambda state, least=least: state[0] + least <= end, some, (row, found))
+        # an index that falls must not hold up the loop
+        return jnp.maximum(end, state[0] + 1), found
 
-    start = np.int32(0), jnp.zeros((n + together, like.shape[1]), like.dtype)
-    return jax.lax.while_loop(lambda state: state[0] < n, one_index, start)[1][:n]
+    start = np.int32(0), jnp.zeros((n, like.shape[1]), like.dtype)
+    return jax.lax.while_loop(lambda state: state[0] < n, one_index, start)[1]
 
 
-def _to_factors(matrix, metallicity, mass):
+# What is done with a matrix is in two steps: with the matrix, once for all rows that share it, and with some of these rows.
+
+
+def _to_factors(n_met, matrix):
     """From metallicities (row, met) and masses (row, age) to factors (row, K of all groups)."""
-    return matmul((metallicity[:, :, None] * mass[:, None, :]).reshape(len(mass), -1), matrix)
+    # ages first: the product with every metallicity's matrix is smaller than all products of metallicities and masses
+    by_age = matrix.reshape(n_met, -1, matrix.shape[1]).swapaxes(0, 1).reshape(-1, n_met * matrix.shape[1])
+
+    def factors(metallicity, mass):
+        each = matmul(mass, by_age).reshape(len(mass), n_met, -1)
+        return (each * metallicity[:, :, None]).sum(1)
+
+    return factors
 
 
-def _from_factors(matrix, d_factors, metallicity, mass):
+def _from_factors(matrix):
     """The derivatives with respect to metallicity and mass, side by side."""
-    d_stars = _matmul_transposed(d_factors, matrix).reshape(len(mass), metallicity.shape[1], -1)
-    precise = jax.lax.Precision.HIGHEST
-    d_met = jnp.einsum("rma,ra->rm", d_stars, mass, precision=precise)
-    d_mass = jnp.einsum("rma,rm->ra", d_stars, metallicity, precision=precise)
-    return jnp.concatenate([d_met, d_mass], axis=-1)
+
+    def stars(d_factors, metallicity, mass):
+        d_stars = _matmul_transposed(d_factors, matrix).reshape(len(mass), metallicity.shape[1], -1)
+        precise = jax.lax.Precision.HIGHEST
+        d_met = jnp.einsum("rma,ra->rm", d_stars, mass, precision=precise)
+        d_mass = jnp.einsum("rma,rm->ra", d_stars, metallicity, precision=precise)
+        return jnp.concatenate([d_met, d_mass], axis=-1)
+
+    return stars
 
 
-def _to_corners(row, factors):
-    """From factors (row, K) to corners (row, 4 x node of the group's bands)."""
-    return matmul(factors, row.reshape(factors.shape[1], -1))
+def _to_light(k, order, matrix):
+    """From factors (row, K) and fractions of a step (row, 1) to light (row, node of the group's bands), and its derivatives
+    below an order side by side with it."""
+    matrix = matrix.reshape(k, -1)
+
+    def light(factors, x):
+        corners = jnp.split(matmul(factors, matrix), 4, axis=-1)
+        shares = (_hermite, _hermite_slope)[:order]
+        return jnp.concatenate([total(h * c for h, c in zip(of(x), corners, strict=True)) for of in shares], axis=-1)
+
+    return light
 
 
-def _from_corners(row, corners):
-    """The transpose of `_to_corners`."""
-    return _matmul_transposed(corners, row.reshape(-1, corners.shape[1]))
+def _from_light(k, matrix):
+    """The transpose of `_to_light`, without derivatives, with respect to the factors."""
+    matrix = matrix.reshape(k, -1)
+    return lambda d_light, x: _matmul_transposed(jnp.concatenate([h * d_light for h in _hermite(x)], axis=-1), matrix)
+
+
+def _hermite(x):
+    """Shares of value and derivative per step at the beginning of a step, and at its end."""
+    y = 1.0 - x
+    return y * y * (1.0 + 2.0 * x), x * y * y, x * x * (1.0 + 2.0 * y), -x * x * y
+
+
+def _hermite_slope(x):
+    y = 1.0 - x
+    return -6.0 * x * y, y * (1.0 - 3.0 * x), 6.0 * x * y, x * (3.0 * x - 2.0)
 
 
 def _matmul_transposed(g, matrix):

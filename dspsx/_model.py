@@ -217,12 +217,25 @@ def _info_at(model: Any, path: Sequence[Any]) -> Parameter | str:
     return FOREIGN
 
 
+@functools.lru_cache(maxsize=512)
+def _infos_of(structure: Any) -> list[Parameter | str]:
+    model = jax.tree.unflatten(structure, range(structure.num_leaves))
+    return [_info_at(model, path) for path, _ in jax.tree_util.tree_leaves_with_path(model)]
+
+
+def leaf_infos(model: Any) -> list[Parameter | str]:
+    """What each leaf of a model is: a `Parameter`, or `"data"`."""
+    leaves, structure = jax.tree.flatten(model)
+    try:
+        kinds = _infos_of(structure)
+    except TypeError:  # a static field of the user's has no hash
+        kinds = _infos_of.__wrapped__(structure)
+    return [DATA if k is FOREIGN and not is_inexact(leaf) else k for k, leaf in zip(kinds, leaves, strict=True)]
+
+
 def infos(model: M) -> M:
-    """A tree like `model` whose leaves say what each leaf is: a `Parameter`, or `"data"`."""
-    leaves, treedef = jax.tree_util.tree_flatten_with_path(model)
-    kinds = [_info_at(model, path) for path, _ in leaves]
-    kinds = [DATA if k is FOREIGN and not is_inexact(leaf) else k for k, (_, leaf) in zip(kinds, leaves, strict=True)]
-    return jax.tree_util.tree_unflatten(treedef, kinds)
+    """A tree like `model` whose leaves say what each leaf is, as `leaf_infos` does."""
+    return jax.tree.unflatten(jax.tree.structure(model), leaf_infos(model))
 
 
 def is_inexact(leaf: Any) -> bool:
@@ -233,9 +246,8 @@ def is_inexact(leaf: Any) -> bool:
 def named_parameters(model: Any) -> dict[str, tuple[Parameter, Any]]:
     """Every parameter of a model by its dotted path: `{"dust.av": (info, value), ...}`."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(model)
-    kinds = jax.tree.leaves(infos(model))
     named = {}
-    for (path, leaf), info in zip(leaves, kinds, strict=True):
+    for (path, leaf), info in zip(leaves, leaf_infos(model), strict=True):
         if isinstance(info, Parameter):
             named[jax.tree_util.keystr(path, simple=True, separator=".")] = (info, leaf)
     return named

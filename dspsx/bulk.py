@@ -17,7 +17,7 @@ import numpy as np
 from jax.tree_util import keystr, tree_leaves_with_path
 
 from dspsx._files import write_hdf5
-from dspsx._model import FOREIGN, AbstractModel, infos, is_batched, is_concrete
+from dspsx._model import FOREIGN, AbstractModel, is_batched, is_concrete, leaf_infos
 from dspsx._operations import batch_axes, partition
 from dspsx.compressed.bands import BandSSP, BandTable
 from dspsx.filters import FilterSet
@@ -324,7 +324,7 @@ def _plan(one_chunk: Any, plans: dict, batched: list, common: list, batch_size: 
     Read off the traced program, which is compiled once, afterwards; and kept, since it takes as long as a thousand galaxies.
     """
     n = len(batched[0])
-    size, budget = _limits(device := next(iter(jnp.zeros(()).devices())))
+    size, budget = _limits(device := next(iter((common or [jnp.zeros(())])[0].devices())))
     while size > 16 and size // 4 >= n:
         size //= 4
     size = size if batch_size == "auto" else int(batch_size)
@@ -390,7 +390,7 @@ def _axes(caller: str, batch: Any, shared: Callable | None) -> tuple[list[int | 
         raise TypeError(
             f"{caller}: the batch is being traced (jit, grad or vmap); use eqx.filter_vmap there, with batch_axes."
         )
-    kinds, leaves = jax.tree.leaves(infos(batch)), jax.tree.leaves(batch)
+    kinds, leaves = leaf_infos(batch), jax.tree.leaves(batch)
     ours = [is_batched(info, x) for info, x in zip(kinds, leaves, strict=True)]
     if not any(ours):
         raise ValueError(
@@ -430,20 +430,24 @@ def _check(caller: str, batch: Any, questions: dict, batch_size: Any, output: An
         if isinstance(filters := getattr(batch, "filters", None), FilterSet) and np.ndim(filters.wave) == 1:
             ssp.check_use(filters, batch.redshift)
     cls = type(batch)
-    known = [
-        x for x in dir(cls) if x[0] != "_" and (callable(getattr(cls, x)) or isinstance(getattr(cls, x), property))
-    ]
     for question in questions.values():
-        if isinstance(question, str) and question not in known:
+        if isinstance(question, str) and not _is_question(cls, question):
             if isinstance(getattr(batch, question, None), jax.Array | np.ndarray):
                 raise ValueError(
                     f"{caller}: {question!r} is a field of {cls.__name__}, no method; read batch.{question}, or ask for "
                     f"lambda g: g.{question}."
                 )
+            known = [x for x in dir(cls) if _is_question(cls, x)]
             near = difflib.get_close_matches(question, known, n=4, cutoff=0.4) or known
             raise ValueError(f"{caller}: {cls.__name__} has no method {question!r}. Nearest: {', '.join(near)}.")
         if not isinstance(question, str) and not callable(question):
             raise TypeError(f"{caller}: expected the name of a method or a function of one galaxy; got {question!r}.")
+
+
+def _is_question(cls: type, name: str) -> bool:
+    """Whether a class has a method or property of this name."""
+    found = None if name.startswith("_") else getattr(cls, name, None)
+    return callable(found) or isinstance(found, property)
 
 
 def _chosen(caller: str, batch: Any, where: Callable | None) -> tuple[bool, ...]:

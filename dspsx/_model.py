@@ -218,12 +218,12 @@ def _info_at(model: Any, path: Sequence[Any]) -> Parameter | str:
 
 
 @functools.lru_cache(maxsize=512)
-def _infos_of(structure: Any) -> list[Parameter | str]:
+def _infos_of(structure: Any) -> list[Any]:
     model = jax.tree.unflatten(structure, range(structure.num_leaves))
     return [_info_at(model, path) for path, _ in jax.tree_util.tree_leaves_with_path(model)]
 
 
-def leaf_infos(model: Any) -> list[Parameter | str]:
+def leaf_infos(model: Any) -> list[Any]:
     """What each leaf of a model is: a `Parameter`, or `"data"`."""
     leaves, structure = jax.tree.flatten(model)
     try:

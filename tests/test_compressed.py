@@ -211,15 +211,18 @@ def test_batches_of_any_size(ranged, n):
 
 def test_second_derivatives(fixed, ranged, x64):
     def light(x, galaxy):
-        changed = eqx.tree_at(lambda g: (g.dust.av, g.metallicity.lgmet, g.redshift), galaxy, tuple(x))
+        where = lambda g: (g.dust.av, g.metallicity.lgmet, g.redshift, g.sfh.tau, g.sfh.age)  # noqa: E731
+        changed = eqx.tree_at(where, galaxy, tuple(x))
         return changed.magnitudes().sum()
 
     double = lambda x: jnp.asarray(x, jnp.float64) if eqx.is_inexact_array(x) else x  # noqa: E731
     fixed, whole = jax.tree.map(double, fixed), jax.tree.map(double, full())
-    x = jnp.asarray([0.7, -2.1, float(fixed.redshift)])
+    x = jnp.asarray([0.7, -2.1, float(fixed.redshift), 0.8, 4.0])
     hessian = jax.hessian(light)(x, fixed)
+    for derivative in (jax.jacfwd, jax.jacrev):
+        np.testing.assert_allclose(derivative(derivative(light))(x, fixed), hessian, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(hessian, hessian.T, rtol=1e-6, atol=1e-9)
-    step = jnp.asarray([1e-4, 0.0, 0.0])
+    step = jnp.asarray([1e-4, 0.0, 0.0, 0.0, 0.0])
     slopes = [jax.grad(light)(x + sign * step, fixed) for sign in (1, -1)]
     np.testing.assert_allclose(hessian[0, :2], ((slopes[0] - slopes[1]) / 2e-4)[:2], rtol=1e-5)
     exact = jax.hessian(light)(x, whole)

@@ -1,19 +1,18 @@
 """BandSSP and BandTable: the light of a few bands, at the few wavelengths that dust needs to be known at."""
 
-import functools
 from typing import final
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
 from dspsx._model import Number, data, is_concrete
 from dspsx._numerics import matmul, sum_of_products
 from dspsx.compressed.certificate import Certificate
 from dspsx.compressed.contraction import table_light
+from dspsx.compressed.expansion import expand
 from dspsx.filters import FilterSet
 from dspsx.ssp import SSPLibrary
 
@@ -136,9 +135,7 @@ class BandSSP(_Bands):
     Node n of a band carries the light that :math:`\int T L_\nu \phi_n \, d\lambda / \lambda` collects, where the functions
     :math:`\phi_n` interpolate any law of dust from its values at the nodes (see `nodes.fit`). The sum over the nodes of what
     dust lets through is the mean in the band. The first two derivatives with respect to redshift are exact, and cost nothing
-    where they are not asked for; a third raises TypeError. Second derivatives that mix redshift with another parameter are right
-    with forward mode first (`jax.jacfwd` within), and **wrong with reverse mode first** (`jax.hessian`, `jacrev` of `jacrev`):
-    use the full galaxy, or jacfwd, for these.
+    where they are not asked for, nor do the mixed ones with other parameters; a third raises TypeError.
 
     **Fields:** `wave` (node,) rest-frame Angstrom; `flux` (met, age, node) Lsun/Hz per Msun; `slope` and `bend`, its first two
     derivatives with respect to redshift; `sizes`, nodes of each band, and `order`, the bands; `digest` of the filters;
@@ -165,39 +162,14 @@ class BandSSP(_Bands):
         flat = weights.reshape(*weights.shape[:-2], -1)
         rows = (x.reshape(-1, self.wave.size) for x in (self.flux, self.slope, self.bend))
         redshift = jnp.asarray(redshift, flat.dtype)
-        return _or_nan(_contract(flat, redshift, *rows), redshift, *self.certificate.redshift)
+        return _or_nan(expand(flat, redshift, *rows), redshift, *self.certificate.redshift)
 
     def integrate_separable(self, metallicity, mass, redshift=0.0):
         self.check_range(redshift)
         redshift = jnp.asarray(redshift, mass.dtype)
         rows = (x.swapaxes(0, 1).reshape(self.lg_age.size, -1) for x in (self.flux, self.slope, self.bend))
-        light = sum_of_products(metallicity, _contract(mass, redshift, *rows))
+        light = sum_of_products(metallicity, expand(mass, redshift, *rows))
         return _or_nan(light, redshift, *self.certificate.redshift)
-
-
-@jax.custom_jvp
-def _contract(flat, redshift, flux, *derivatives):
-    """flat times flux, whose derivatives with respect to redshift, one after the other, are those that follow."""
-    return matmul(flat, flux)
-
-
-@functools.partial(_contract.defjvp, symbolic_zeros=True)
-def _(primals, tangents):
-    flat, redshift, flux, *derivatives = primals
-    d_flat, d_redshift, d_flux, *_ = tangents
-    terms = []
-    if not isinstance(d_flat, SymbolicZero):
-        terms.append(_contract(d_flat, redshift, flux, *derivatives))
-    if not isinstance(d_flux, SymbolicZero):
-        terms.append(matmul(flat, d_flux))
-    if not isinstance(d_redshift, SymbolicZero):
-        if not derivatives:
-            raise TypeError(
-                "a galaxy compressed at one redshift has two derivatives with respect to it; for a third use the full galaxy."
-            )
-        terms.append(_contract(flat, redshift, *derivatives) * d_redshift)
-    light = _contract(flat, redshift, flux, *derivatives)
-    return light, sum(terms) if terms else jnp.zeros_like(light)
 
 
 @final

@@ -182,7 +182,7 @@ class BandTable(_Bands):
     its bands see nearly the same wavelengths. Galaxies evaluated together are put in order of redshift, to share the matrices:
     the more there are in a batch (or the closer in redshift, as `dspsx.predict` has them), the faster.
 
-    **Fields:** `wave` (segment, node) rest-frame Angstrom; `basis` (segment, met x age, K of all groups); `table`, for each
+    **Fields:** `wave` (segment, node) rest-frame Angstrom; `basis` (segment, age, met, K of all groups); `table`, for each
     group (step, K 4 node): for each step of u, (K, 4, node of its bands) with values and derivatives per step at both ends, in
     Lsun/Hz; `groups`, the number of bands in each, and `ranks`, its K; `order`, the bands as they come, and `sizes`, the number
     of nodes of each; `origin` of u and `width` of a segment; `digest` of the filters; `certificate`; `energy`, for a galaxy with
@@ -200,7 +200,7 @@ class BandTable(_Bands):
     wave: Float[Array, "segment node"] = data()
     lg_age: Float[Array, " age"] = data()
     lgmet: Float[Array, " met"] = data()
-    basis: Float[Array, "segment stars K"] = data()
+    basis: Float[Array, "segment age met K"] = data()
     table: tuple[Float[Array, "_ _"], ...] = data(convert=False)
     energy: EnergySSP | None = None
 
@@ -220,8 +220,8 @@ class BandTable(_Bands):
         return jax.lax.stop_gradient(self.wave)[segment]
 
     def integrate(self, weights, redshift=0.0):
-        # as one "metallicity" of met x age stars
-        lead, stars = weights.shape[:-2], weights.reshape(-1, self.basis.shape[1])
+        # as one "metallicity" of age x met stars
+        lead, stars = weights.shape[:-2], weights.swapaxes(-1, -2).reshape(-1, weights.shape[-1] * weights.shape[-2])
         return self._light(jnp.ones(1, stars.dtype), stars, redshift).reshape(*lead, -1)
 
     def integrate_separable(self, metallicity, mass, redshift=0.0):
@@ -232,6 +232,7 @@ class BandTable(_Bands):
         self.check_range(redshift)
         redshift = jnp.asarray(redshift, self.wave.dtype)
         u, segment, step, x = self._place(redshift)
-        tables = jax.lax.stop_gradient((self.basis, self.table))
+        basis = self.basis.reshape(len(self.wave), -1, self.basis.shape[-1])
+        tables = jax.lax.stop_gradient((basis, self.table))
         light = table_light(self.ranks, (u, segment, step), metallicity, mass, x, tables)
         return _or_nan(light, redshift, *self.certificate.redshift)

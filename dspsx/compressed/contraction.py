@@ -125,7 +125,7 @@ def _backward(ranks, segment, step, metallicity, mass, x, slope, g, basis, table
         of_row = functools.partial(_from_light, ranks[i])
         d_factors.append(_by_index(each(step[:, i]), table[i], of_row, args, _IN_STEP))
     args = (jnp.concatenate(d_factors, axis=-1), each(metallicity), mass.reshape(galaxies * rows, n_age))
-    found = _by_index(each(segment), basis, _from_factors, args, _IN_SEGMENT)
+    found = _by_index(each(segment), basis, functools.partial(_from_factors, metallicity.shape[1]), args, _IN_SEGMENT)
     d_met, d_mass = (x.reshape(galaxies, rows, -1) for x in jnp.split(found, [metallicity.shape[1]], axis=-1))
     return d_met.sum(1), d_mass, d_x
 
@@ -174,22 +174,23 @@ def _by_index(
 
 
 def _to_factors(n_met, matrix):
-    """From metallicities (row, met) and masses (row, age) to factors (row, K of all groups)."""
-    # ages first: the product with every metallicity's matrix is smaller than all products of metallicities and masses
-    by_age = matrix.reshape(n_met, -1, matrix.shape[1]).swapaxes(0, 1).reshape(-1, n_met * matrix.shape[1])
+    """From metallicities (row, met) and masses (row, age) to factors (row, K of all groups), with a matrix (age x met, K)."""
+    # ages first: the products with the matrices of all metallicities are fewer than those of metallicities with masses
+    matrix = matrix.reshape(-1, n_met * matrix.shape[1])
 
     def factors(metallicity, mass):
-        each = matmul(mass, by_age).reshape(len(mass), n_met, -1)
+        each = matmul(mass, matrix).reshape(len(mass), n_met, -1)
         return (each * metallicity[:, :, None]).sum(1)
 
     return factors
 
 
-def _from_factors(matrix):
+def _from_factors(n_met, matrix):
     """The derivatives with respect to metallicity and mass, side by side."""
+    matrix = matrix.reshape(-1, n_met, matrix.shape[1]).swapaxes(0, 1).reshape(matrix.shape)
 
     def stars(d_factors, metallicity, mass):
-        d_stars = _matmul_transposed(d_factors, matrix).reshape(len(mass), metallicity.shape[1], -1)
+        d_stars = _matmul_transposed(d_factors, matrix).reshape(len(mass), n_met, -1)
         precise = jax.lax.Precision.HIGHEST
         d_met = jnp.einsum("rma,ra->rm", d_stars, mass, precision=precise)
         d_mass = jnp.einsum("rma,rm->ra", d_stars, metallicity, precision=precise)

@@ -67,7 +67,9 @@ def table(full: Any, lo: float, hi: float, examples: Examples, tols: np.ndarray,
         ),
         "basis": np.stack(
             [np.concatenate([_padded(segment[g][1], ranks[g]) for g in each_group], axis=1) for segment in segments]
-        ),
+        )
+        .reshape(n_segments, full.ssp.lgmet.size, full.ssp.lg_age.size, -1)
+        .swapaxes(1, 2),
         "table": tuple(
             jnp.asarray(np.concatenate([_both_ends(segment[g][2], ranks[g], sizes[g]) for segment in segments]), float)
             for g in each_group

@@ -47,6 +47,8 @@ FOREIGN = Parameter(doc="array of a foreign module")
 
 def _as_float(x: Any) -> Any:
     """Strongly typed array of the default float dtype; what cannot be one is left for the check that names the field."""
+    if isinstance(x, str | bytes):  # JAX reads a number out of these
+        return x
     try:
         return jnp.asarray(x, dtype=float)
     except (TypeError, ValueError):

@@ -176,6 +176,10 @@ def _gradient(model: Any, questions: dict[str, Any], chosen: tuple[bool, ...]) -
                 f"predict_and_gradient: the function must give one number for a galaxy; it gives {got}. For the derivatives of "
                 "an array use predict_jacobian."
             )
+        if not jnp.issubdtype(value.dtype, jnp.floating):
+            raise TypeError(
+                f"predict_and_gradient: a whole number has no gradient; the function gives {value.dtype.name}."
+            )
         return value
 
     value, gradient = jax.value_and_grad(number)(theta)
@@ -187,6 +191,8 @@ def _jacobian(model: Any, questions: dict[str, Any], chosen: tuple[bool, ...]) -
     like = jax.eval_shape(function, theta)
     if not isinstance(like, jax.ShapeDtypeStruct):
         raise TypeError(f"predict_jacobian: `what` must give one array for a galaxy; it gives a {type(like).__name__}.")
+    if not jnp.issubdtype(like.dtype, jnp.floating):
+        raise TypeError(f"predict_jacobian: whole numbers have no derivatives; `what` gives {like.dtype.name}.")
     twice = lambda theta: (function(theta),) * 2  # noqa: E731
     # measured: a parameter in forward mode costs what a value does in reverse, or up to 1.3 times that
     if sum(x.size for x in jax.tree.leaves(theta)) < like.size:

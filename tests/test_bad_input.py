@@ -74,6 +74,7 @@ def axes_of_fake():
     case("redshift -1", lambda: galaxy(redshift=-1.0), ValueError, "GalaxySEDModel.redshift = -1", "[0, 20]"),
     case("redshift 21", lambda: galaxy(redshift=21.0), ValueError, "GalaxySEDModel.redshift = 21", "[0, 20]"),
     case("redshift text", lambda: galaxy(redshift="low"), TypeError, "GalaxySEDModel.redshift", "'low'", "number"),
+    case("number in text", lambda: galaxy(redshift="0.1"), TypeError, "GalaxySEDModel.redshift", "'0.1'", "number"),
     case("redshift None", lambda: galaxy(redshift=None), TypeError, "GalaxySEDModel.redshift", "None", "number"),
     case(
         "redshift a grid", lambda: GalaxySEDModel(testing.fake_ssp()), TypeError, "GalaxySEDModel.redshift", "SSPGrid"

@@ -460,6 +460,10 @@ def test_errors_of_derivatives():
         predict_and_gradient(batch, lambda g: {"a": single(g)})
     with pytest.raises(TypeError, match="predict_jacobian: `what` must give one array for a galaxy; it gives a tuple"):
         predict_jacobian(batch, lambda g: (single(g), single(g)))
+    with pytest.raises(TypeError, match="predict_jacobian: whole numbers have no derivatives; `what` gives int32"):
+        predict_jacobian(batch, lambda g: (g.redshift > 0).astype(jnp.int32))
+    with pytest.raises(TypeError, match="predict_and_gradient: a whole number has no gradient"):
+        predict_and_gradient(batch, lambda g: (g.redshift > 0).astype(jnp.int32))
     with pytest.raises(TypeError, match="predict_and_gradient: `where` chose data"):
         predict_and_gradient(batch, single, where=lambda g: g.ssp.flux)
     with pytest.raises(ValueError, match="predict_jacobian: no free parameter was chosen"):

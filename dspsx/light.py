@@ -48,7 +48,9 @@ class Light:
         # a library may have a spectrum and sample another axis at the galaxy's redshift
         same = wave is ssp.sampling(self.galaxy.redshift)
         stars = self.starlight if same else (self._behind(ssp, 0.0) * self._dust(ssp.sampling(0.0))).sum(0)
-        return stars + self._glow(wave) if self._glows else stars
+        glow, _ = self._gas(wave)
+        emission = self.galaxy.dust_emission
+        return stars + glow if emission is None else stars + glow + self._re_emitted * emission.spectrum(wave)
 
     def observed_sed(self, unit: str = "maggies") -> Float[Array, " wave"]:
         """Flux density f_nu of all but lines, at the observed wavelengths of the SSP grid."""
@@ -97,7 +99,7 @@ class Light:
 
     def dust_luminosity(self) -> Scalar:
         """Luminosity in Lsun that the galaxy's own dust absorbs, and emits again."""
-        return self._absorbed() + self._gas(jnp.zeros(0, self.galaxy.redshift.dtype))[1]
+        return self._re_emitted
 
     @functools.cached_property
     def dimming(self) -> Scalar:
@@ -128,15 +130,22 @@ class Light:
         return self.galaxy.dust.checked_screens(wave, self.galaxy.ssp.lg_age)[1]
 
     def _behind(self, ssp: SSPLibrary, redshift: Number) -> Float[Array, "screen wave"]:
-        """Light of the stars behind each screen, at the wavelengths of a library, of which the gas has taken its part."""
+        """Light of the stars behind each screen, at the wavelengths of a library, of which the gas has taken its part; and the
+        continuum of the gas, where the library has that."""
         metallicity, mass = self._stars
         if metallicity.shape[1] == 1:
             light = ssp.integrate_separable(metallicity[:, 0], mass, redshift)
         else:
             light = ssp.integrate(metallicity[None] * mass[:, None, :], redshift)
         lines = self.galaxy.lines
-        left = None if lines is None else lines.transmission(ssp.sampling(redshift))
-        return light if left is None else light * left[None, :]
+        if lines is None:
+            return light
+        left = lines.transmission(ssp.sampling(redshift))
+        light = light if left is None else light * left[None, :]
+        if not self._gas_among_stars(ssp):
+            return light
+        parts = self._gas_parts
+        return light + (self._continuum(ssp.sampling(redshift)) if parts is None else ssp.gas(lines, parts, redshift))
 
     @functools.cached_property
     def _screened(self) -> tuple[Float[Array, "screen wave"], Float[Array, "screen wave"]]:
@@ -155,24 +164,41 @@ class Light:
             wave, luminosity = lines.luminosities(self.galaxy.ssp, metallicity[None] * mass[:, None, :])
         return wave, luminosity, self._dust(wave)
 
-    def _gas(self, wave: Float[Array, " wave"]) -> tuple[Float[Array, " wave"], Scalar]:
-        """Of the gas's continuum: luminosity in Lsun/Hz after dust, and the luminosity in Lsun that dust absorbs."""
+    def _gas_among_stars(self, ssp: SSPLibrary) -> bool:
+        """Whether the continuum of the gas is in the light that is `_behind` the screens."""
+        lines = self.galaxy.lines
+        return lines is not None and lines.has_continuum and ssp.has_gas(lines)
+
+    @functools.cached_property
+    def _gas_parts(self) -> Float[Array, "screen part"] | None:
+        """How much there is of each of the spectra of which the gas's continuum is a sum, if it is one."""
         lines, (metallicity, mass) = self.galaxy.lines, self._stars
-        if lines is None or not lines.has_continuum:
+        if metallicity.shape[1] == 1:
+            return lines.continuum_parts_separable(self.galaxy.ssp, metallicity[:, 0], mass)
+        return lines.continuum_parts(self.galaxy.ssp, metallicity[None] * mass[:, None, :])
+
+    def _continuum(self, wave: Float[Array, " wave"]) -> Float[Array, "screen wave"]:
+        """Luminosity in Lsun/Hz of the gas's continuum, before dust."""
+        lines, (metallicity, mass) = self.galaxy.lines, self._stars
+        if metallicity.shape[1] == 1:
+            return lines.continuum_separable(self.galaxy.ssp, metallicity[:, 0], mass, wave)
+        return lines.continuum(self.galaxy.ssp, metallicity[None] * mass[:, None, :], wave)
+
+    def _gas(self, wave: Float[Array, " wave"]) -> tuple[Float[Array, " wave"], Scalar]:
+        """Of the gas's continuum, where it is not in the light of the stars: luminosity in Lsun/Hz after dust, and the luminosity
+        in Lsun that dust absorbs."""
+        lines = self.galaxy.lines
+        if lines is None or not lines.has_continuum or self._gas_among_stars(self.galaxy.ssp):
             return jnp.zeros_like(wave), jnp.zeros((), wave.dtype)
         nodes, width = (jnp.asarray(x, wave.dtype) for x in _continuum_nodes())
         everywhere = jnp.concatenate([wave, nodes])
-        if metallicity.shape[1] == 1:
-            light = lines.continuum_separable(self.galaxy.ssp, metallicity[:, 0], mass, everywhere)
-        else:
-            light = lines.continuum(self.galaxy.ssp, metallicity[None] * mass[:, None, :], everywhere)
-        assert light is not None
+        light = self._continuum(everywhere)
         seen = light * self._dust(everywhere)
         absorbed = matmul((light - seen)[:, wave.size :], (width * (units.C_ANGSTROM / nodes))[:, None])
         return seen[:, : wave.size].sum(0), absorbed.sum()
 
     def _absorbed(self) -> Scalar:
-        """Luminosity in Lsun of stars and lines that the dust absorbs."""
+        """Luminosity in Lsun that the dust absorbs of stars, of lines, and of the gas's continuum where it is among the stars."""
         ssp, width = self.galaxy.ssp.bolometric()
         redshift = self.galaxy.redshift
         other = ssp is not self.galaxy.ssp
@@ -183,18 +209,10 @@ class Light:
             absorbed = absorbed + (light * (1.0 - left)).sum()
         return absorbed
 
-    def _glow(self, wave: Float[Array, " wave"]) -> Float[Array, " wave"]:
-        """Luminosity in Lsun/Hz of the gas's continuum, after dust, and of the dust."""
-        glow, absorbed = self._gas(wave)
-        if self.galaxy.dust_emission is not None:
-            glow = glow + (self._absorbed() + absorbed) * self.galaxy.dust_emission.spectrum(wave)
-        return glow
-
-    @property
-    def _glows(self) -> bool:
-        """Whether there is light that neither stars nor lines emit: of the gas's continuum, or of dust."""
-        lines = self.galaxy.lines
-        return self.galaxy.dust_emission is not None or (lines is not None and lines.has_continuum)
+    @functools.cached_property
+    def _re_emitted(self) -> Scalar:
+        """Luminosity in Lsun of the galaxy's dust: all that it absorbs."""
+        return self._absorbed() + self._gas(jnp.zeros(0, self.galaxy.redshift.dtype))[1]
 
     def _in_bands(self, starlight: Array, redshift: Number, on_the_way: Any) -> Float[Array, " band"]:
         """Mean luminosity in Lsun/Hz in each band, at a redshift, of all light after what absorbs it on the way."""
@@ -204,9 +222,17 @@ class Light:
         if galaxy.lines is not None:
             wave, luminosity = self.emission_lines()
             bands = bands + galaxy.filters.line_average(wave, luminosity * on_the_way(wave), redshift)
-        if self._glows:
-            seen, weight = galaxy.filters.samples()
-            wave = seen.ravel() / (1.0 + jnp.asarray(redshift, seen.dtype))
-            glow = self._glow(wave) * on_the_way(wave)
-            bands = bands + (glow.reshape(seen.shape) * weight).sum(-1)
+        has_gas_apart = (
+            galaxy.lines is not None and galaxy.lines.has_continuum and not self._gas_among_stars(galaxy.ssp)
+        )
+        if not has_gas_apart and galaxy.dust_emission is None:
+            return bands
+        seen, weight = galaxy.filters.samples()
+        wave = seen.ravel() / (1.0 + jnp.asarray(redshift, seen.dtype))
+        means = lambda light: ((light * on_the_way(wave)).reshape(seen.shape) * weight).sum(-1)  # noqa: E731
+        if has_gas_apart:
+            bands = bands + means(self._gas(wave)[0])
+        if galaxy.dust_emission is not None:
+            # the spectrum first: galaxies that share its parameters share its means
+            bands = bands + self._re_emitted * means(galaxy.dust_emission.spectrum(wave))
         return bands

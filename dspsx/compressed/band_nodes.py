@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dspsx.compressed.bands import BandSSP, EnergySSP
+from dspsx.compressed.bands import BandSSP
 from dspsx.compressed.errors import MMAG
 from dspsx.compressed.examples import Examples
 from dspsx.compressed.nodes import fit
@@ -32,22 +32,33 @@ def one_redshift(
         band_nodes(name, value[None, b], medium, examples, tol)
         for b, (name, tol) in enumerate(zip(bands, tols, strict=True))
     ]
-    columns = [
-        np.concatenate([examples.flux[:, j] @ (p[b, j][:, None] * phi) for b, (j, _, phi) in enumerate(found)], 1)
-        for p in rows
-    ]
-    shape = (full.ssp.lgmet.size, full.ssp.lg_age.size, -1)
+    series = [[examples.flux[:, j] @ (p[b, j][:, None] * phi) for b, (j, _, phi) in enumerate(found)] for p in rows]
+    waves = [examples.wave[j[n]] for j, n, _ in found]
+    if full.dust_emission is not None:
+        nodes, collects = energy_nodes(full, examples, tols.min())
+        waves.append(examples.wave[nodes])
+        absorbable = examples.flux @ collects  # the same at every redshift
+        for columns, some in zip(series, (1.0, 0.0, 0.0), strict=True):
+            columns.append(some * absorbable)
+    value, slope, bend = (np.concatenate(columns, axis=1) for columns in series)
+    shape, n = (full.ssp.lgmet.size, full.ssp.lg_age.size, -1), examples.n_stars
     fields = {
-        "wave": np.concatenate([examples.wave[j[n]] for j, n, _ in found]),
-        "flux": columns[0].reshape(shape),
-        "slope": columns[1].reshape(shape),
-        "bend": columns[2].reshape(shape),
-        "sizes": tuple(len(n) for _, n, _ in found),
+        "wave": np.concatenate(waves),
+        "flux": value[:n].reshape(shape),
+        "slope": slope[:n].reshape(shape),
+        "bend": bend[:n].reshape(shape),
+        "sizes": tuple(len(nodes) for _, nodes, _ in found),
         "order": tuple(range(len(found))),
+        **gas_fields(full, np.stack([value[n:], slope[n:], bend[n:]])),
     }
     return lambda **rest: BandSSP(
         lg_age=full.ssp.lg_age, lgmet=full.ssp.lgmet, digest=full.filters.digest(), **fields, **rest
     )
+
+
+def gas_fields(full: Any, glow: np.ndarray) -> dict[str, Any]:
+    """Fields of a library that knows the continuum of the gas, if there is any in `glow` (..., part, node or K)."""
+    return {"glow": jnp.asarray(glow, float), "gas_class": type(full.lines).__name__} if glow.shape[-2] else {}
 
 
 def band_nodes(
@@ -74,10 +85,8 @@ def band_nodes(
     return j, nodes, phi
 
 
-def energy_nodes(full: Any, examples: Examples, tol: float) -> EnergySSP | None:
-    """Nodes for what dust absorbs of the light of all wavelengths."""
-    if full.dust_emission is None:
-        return None
+def energy_nodes(full: Any, examples: Examples, tol: float) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes for what dust absorbs of the light of all wavelengths, and the matrix (wave, node) by which they collect it."""
     width = np.asarray(widths_in_hertz(jnp.asarray(examples.wave)), float)
     light = examples.light[examples.tested]
     absorbed = examples.gas - np.minimum(examples.transmission, examples.gas)
@@ -87,9 +96,7 @@ def energy_nodes(full: Any, examples: Examples, tol: float) -> EnergySSP | None:
     absorbed = absorbed[some][: n_fit + len(light)]
     light = light[: len(absorbed) - n_fit]
     nodes, phi = fit(width[None], light, absorbed, n_fit, tol * SHARES["nodes"], 1e-3)
-    flux = examples.flux @ (width[:, None] * phi)
-    shape = (full.ssp.lgmet.size, full.ssp.lg_age.size, -1)
-    return EnergySSP(wave=examples.wave[nodes], lg_age=full.ssp.lg_age, lgmet=full.ssp.lgmet, flux=flux.reshape(shape))
+    return nodes, width[:, None] * phi
 
 
 def projection(full: Any, bands: Any = None, order: int = 1) -> Any:

@@ -29,9 +29,17 @@ class EnergySSP(SSPLibrary):
     lg_age: Float[Array, " age"] = data()
     lgmet: Float[Array, " met"] = data()
     flux: Float[Array, "met age node"] = data()
+    glow: Float[Array, "part node"] | None = data(None, convert=False)
+    gas_class: str = eqx.field(static=True, default="")
 
     def sampling(self, redshift):
         return self.wave
+
+    def has_gas(self, lines):
+        return self.glow is not None and type(lines).__name__ == self.gas_class
+
+    def gas(self, lines, parts, redshift):
+        return matmul(parts, self.glow)
 
     def integrate(self, weights, redshift=0.0):
         return matmul(weights.reshape(*weights.shape[:-2], -1), self.flux.reshape(-1, self.wave.size))
@@ -47,6 +55,12 @@ class EnergySSP(SSPLibrary):
         raise TypeError("an EnergySSP has no spectrum.")
 
 
+_NO_ENERGY = (
+    "this galaxy was compressed without dust emission, and does not know how much its dust absorbs: compress the full galaxy "
+    "again, with its dust_emission."
+)
+
+
 class _Bands(SSPLibrary):
     """What the light of bands at one redshift and at any have in common."""
 
@@ -54,7 +68,8 @@ class _Bands(SSPLibrary):
     order: eqx.AbstractVar[tuple[int, ...]]
     digest: eqx.AbstractVar[str]
     certificate: eqx.AbstractVar[Certificate]
-    energy: eqx.AbstractVar[EnergySSP | None]
+    glow: eqx.AbstractVar[Float[Array, "_ part _"] | None]
+    gas_class: eqx.AbstractVar[str]
 
     def brief(self) -> str:
         """The certificate, for printing a model that holds it."""
@@ -66,18 +81,14 @@ class _Bands(SSPLibrary):
             "compressed from."
         )
 
-    def bolometric(self):
-        if self.energy is None:
-            raise TypeError(
-                "this galaxy was compressed without dust emission, and does not know how much its dust absorbs: compress the "
-                "full galaxy again, with its dust_emission."
-            )
-        return self.energy, jnp.ones_like(self.energy.wave)
+    def has_gas(self, lines):
+        return self.glow is not None and type(lines).__name__ == self.gas_class
 
     def band_average(self, filters, light, redshift):
         self._check_bands(filters)
         self.check_range(redshift)
         of_band = np.repeat(np.eye(len(self.sizes))[list(self.order)], self.sizes, axis=0)
+        of_band = np.pad(of_band, [(0, light.shape[-1] - len(of_band)), (0, 0)])
         return matmul(light, jnp.asarray(of_band, light.dtype))
 
     def check_use(self, filters, redshift):
@@ -139,7 +150,9 @@ class BandSSP(_Bands):
 
     **Fields:** `wave` (node,) rest-frame Angstrom; `flux` (met, age, node) Lsun/Hz per Msun; `slope` and `bend`, its first two
     derivatives with respect to redshift; `sizes`, nodes of each band, and `order`, the bands; `digest` of the filters;
-    `certificate`; `energy`, for a galaxy with dust emission.
+    `certificate`. For a galaxy with dust emission, the nodes after those of the bands collect the light of all wavelengths, as in
+    `EnergySSP`. `glow` (series, part, node), for a galaxy whose gas has a continuum made of a few spectra: value and derivatives of
+    these; `gas_class`, the class of its lines.
     """
 
     sizes: tuple[int, ...] = eqx.field(static=True)
@@ -152,10 +165,22 @@ class BandSSP(_Bands):
     flux: Float[Array, "met age node"] = data()
     slope: Float[Array, "met age node"] = data()
     bend: Float[Array, "met age node"] = data()
-    energy: EnergySSP | None = None
+    glow: Float[Array, "3 part node"] | None = data(None, convert=False)
+    gas_class: str = eqx.field(static=True, default="")
 
     def sampling(self, redshift):
         return self.wave
+
+    def bolometric(self):
+        n = sum(self.sizes)
+        if n == self.wave.size:
+            raise TypeError(_NO_ENERGY)
+        return self, jnp.asarray(np.arange(self.wave.size) >= n, self.wave.dtype)
+
+    def gas(self, lines, parts, redshift):
+        assert self.glow is not None
+        redshift = jnp.asarray(redshift, parts.dtype)
+        return _or_nan(expand(parts, redshift, *self.glow), redshift, *self.certificate.redshift)
 
     def integrate(self, weights, redshift=0.0):
         self.check_range(redshift)
@@ -186,7 +211,7 @@ class BandTable(_Bands):
     group (step, K 4 node): for each step of u, (K, 4, node of its bands) with values and derivatives per step at both ends, in
     Lsun/Hz; `groups`, the number of bands in each, and `ranks`, its K; `order`, the bands as they come, and `sizes`, the number
     of nodes of each; `origin` of u and `width` of a segment; `digest` of the filters; `certificate`; `energy`, for a galaxy with
-    dust emission.
+    dust emission; `glow` (segment, part, K), the basis of the gas's continuum, and `gas_class`, the class of its lines.
     """
 
     origin: float = eqx.field(static=True)
@@ -202,7 +227,14 @@ class BandTable(_Bands):
     lgmet: Float[Array, " met"] = data()
     basis: Float[Array, "segment age met K"] = data()
     table: tuple[Float[Array, "_ _"], ...] = data(convert=False)
+    glow: Float[Array, "segment part K"] | None = data(None, convert=False)
+    gas_class: str = eqx.field(static=True, default="")
     energy: EnergySSP | None = None
+
+    def bolometric(self):
+        if self.energy is None:
+            raise TypeError(_NO_ENERGY)
+        return self.energy, jnp.ones_like(self.energy.wave)
 
     def _place(self, redshift):
         """u in units of a segment, the segment, and step and fraction of the step in each group."""
@@ -222,17 +254,21 @@ class BandTable(_Bands):
     def integrate(self, weights, redshift=0.0):
         # as one "metallicity" of age x met stars
         lead, stars = weights.shape[:-2], weights.swapaxes(-1, -2).reshape(-1, weights.shape[-1] * weights.shape[-2])
-        return self._light(jnp.ones(1, stars.dtype), stars, redshift).reshape(*lead, -1)
+        basis = self.basis.reshape(len(self.wave), stars.shape[1], -1)
+        return self._light(basis, jnp.ones(1, stars.dtype), stars, redshift).reshape(*lead, -1)
 
     def integrate_separable(self, metallicity, mass, redshift=0.0):
-        lead = mass.shape[:-1]
-        return self._light(metallicity, mass.reshape(-1, mass.shape[-1]), redshift).reshape(*lead, -1)
+        lead, mass = mass.shape[:-1], mass.reshape(-1, mass.shape[-1])
+        basis = self.basis.reshape(len(self.wave), metallicity.size * mass.shape[1], -1)
+        return self._light(basis, metallicity, mass, redshift).reshape(*lead, -1)
 
-    def _light(self, metallicity, mass, redshift):
+    def gas(self, lines, parts, redshift):
+        return self._light(self.glow, jnp.ones(1, parts.dtype), parts, redshift)
+
+    def _light(self, basis, metallicity, mass, redshift):
         self.check_range(redshift)
         redshift = jnp.asarray(redshift, self.wave.dtype)
         u, segment, step, x = self._place(redshift)
-        basis = self.basis.reshape(len(self.wave), -1, self.basis.shape[-1])
         tables = jax.lax.stop_gradient((basis, self.table))
         light = table_light(self.ranks, (u, segment, step), metallicity, mass, x, tables)
         return _or_nan(light, redshift, *self.certificate.redshift)

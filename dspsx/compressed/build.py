@@ -1,7 +1,6 @@
 """Compress a galaxy to its bands, and measure what that costs."""
 
 import dataclasses
-import functools
 import numbers
 import time
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 
 from dspsx._model import is_concrete, require_single
 from dspsx._progress import Progress
-from dspsx.compressed.band_nodes import energy_nodes, one_redshift
+from dspsx.compressed.band_nodes import one_redshift
 from dspsx.compressed.errors import MMAG, Validation, certify
 from dspsx.compressed.examples import Examples
 from dspsx.compressed.tables import table
@@ -48,7 +47,6 @@ def compress(
         for _ in range(4):
             build = one_redshift if lo == hi else table
             make = build(full, lo, hi, examples, share * tol * 1e3 / MMAG, bar, kept)
-            make = functools.partial(make, energy=energy_nodes(full, examples, share.min() * tol * 1e3 / MMAG))
             bar.tell("certificate")
             validation = validation or Validation(full, lo, hi, depth, n_galaxies, seed + 1)
             small, certificate = certify(full, make, validation, lo, hi, tol, started)

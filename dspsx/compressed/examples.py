@@ -58,6 +58,10 @@ def _weights(galaxy: Any) -> Any:
     return galaxy.weights().ravel()
 
 
+def _parts(galaxy: Any) -> Any:
+    return galaxy.lines.continuum_parts(galaxy.ssp, galaxy.weights()[None])[0]
+
+
 def _screens(galaxy: Any) -> Any:
     return galaxy.dust.checked_screens(galaxy.ssp.wave, galaxy.ssp.lg_age)[1]
 
@@ -77,12 +81,19 @@ class Examples:
     def __init__(self, full: Any, lo: float, hi: float, depth: float | None, rng: np.random.Generator, bar: Any):
         bar.tell("examples of galaxies and dust")
         self.wave = np.asarray(full.ssp.wave, float)
+        #: spectra of the stars, and after these of which the continuum of the gas is made
         self.flux = np.asarray(full.ssp.flux, float).reshape(-1, self.wave.size)
+        self.n_stars = len(self.flux)
+        spectra = None if full.lines is None else full.lines.continuum_spectra(full.ssp.wave)
         galaxies = draw(full, rng, _N_FIT + N_TEST)
         z = jnp.asarray(np.expm1(rng.uniform(np.log1p(lo), np.log1p(hi), _N_FIT + N_TEST)), full.redshift.dtype)
         galaxies = eqx.tree_at(lambda g: g.redshift, galaxies, z)
         weights = each_galaxy(_weights, galaxies)
-        weights = weights[weights.sum(1) > 0]
+        mass = weights.sum(1, keepdims=True)
+        if spectra is not None:
+            self.flux = np.concatenate([self.flux, np.asarray(spectra, float).T])
+            weights = np.concatenate([weights, each_galaxy(_parts, galaxies)], axis=1)
+        population = (weights / np.where(mass > 0, mass, 1.0))[mass[:, 0] > 0]
         screens = each_galaxy(_screens, galaxies)
         laws = [
             each_galaxy(_screens, draw(dataclasses.replace(full, dust=law()), rng, _N_LAW))[:, 0]
@@ -97,7 +108,7 @@ class Examples:
             left = np.clip(rng.uniform(-0.5, 1.5, (len(self.transmission), 1)), 0.0, 1.0)
             self.gas = np.where(self.wave < LYMAN_LIMIT, left, 1.0)
             self.transmission = np.maximum(self.transmission * self.gas, 1e-37)
-        self.population = weights / weights.sum(1, keepdims=True)
+        self.population = population
         self.light = self.population @ self.flux
         #: pairs of light and test transmissions
         self.tested = rng.permutation(len(self.light))

@@ -56,15 +56,19 @@ def own_factors(fitted: Any, rows: list[Any], step: float, examples: Examples, t
     light = flux @ (seen.T[:, :, None] * phi[:, None, :]).reshape(j.size, -1)
     light = light.reshape(len(flux), len(rows), 2, -1)  # (star, redshift, value or slope, node)
     shape = light.shape[1:]
+    galaxies = tested(examples)
+    before = (galaxies @ light[:, :, 0].reshape(len(flux), -1)).reshape(len(galaxies), *shape[::2])
     norm = np.abs(light[:, :, 0].sum(-1)).mean(1)
+    # of the gas there is no galaxy alone: its spectra count by the largest share that they have of a galaxy's light
+    parts, whole = np.abs(galaxies[:, examples.n_stars :]), before.sum(-1).mean(1, keepdims=True)
+    share = np.divide(parts, whole, out=np.zeros_like(parts), where=whole > 0).max(0, initial=0.0)
+    norm[examples.n_stars :] = 1.0 / np.where(share > 0, share, 1.0 / max(norm.max(), 1e-300))
     norm = np.maximum(norm, 1e-30 * norm.max()) if norm.any() else np.ones(len(norm))  # a band may be in the dark
     x = light.reshape(len(flux), -1) / norm[:, None]
     scale = np.maximum(np.abs(x).mean(0), max(1e-9 * np.abs(x).max(), 1e-300))
     u, s, v = leading(x / scale, MOST_FACTORS)
     stars, table = norm[:, None] * (u * s), (v * scale).reshape(-1, *shape)
-    galaxies = tested(examples)
     through = examples.transmission[-len(galaxies) :][:, j[nodes]]
-    before = (galaxies @ light[:, :, 0].reshape(len(flux), -1)).reshape(len(galaxies), *shape[::2])
     exact, least = (before * through[:, None]).sum(-1), before.sum(-1) * examples.dimmest
     band = BandLight(examples.wave[j[nodes]], stars, table, norm, through, exact, least, tol)
     factors = galaxies @ stars

@@ -5,8 +5,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from dspsx.compressed.band_nodes import SHARES, band_nodes, projection
-from dspsx.compressed.bands import BandTable
+from dspsx.compressed.band_nodes import SHARES, band_nodes, energy_nodes, gas_fields, projection
+from dspsx.compressed.bands import BandTable, EnergySSP
 from dspsx.compressed.errors import off, red_ends
 from dspsx.compressed.examples import N_TEST, Examples
 from dspsx.compressed.factors import MOST_FACTORS, BandLight, common_factors, own_factors
@@ -61,15 +61,16 @@ def table(full: Any, lo: float, hi: float, examples: Examples, tols: np.ndarray,
     sizes = [
         [max(segment[g][3][i].wave.size for segment in segments) for i in range(len(groups[g][1]))] for g in each_group
     ]
+    basis = np.stack(
+        [np.concatenate([_padded(segment[g][1], ranks[g]) for g in each_group], axis=1) for segment in segments]
+    )
+    n = examples.n_stars
     fields = {
         "wave": np.stack(
             [np.concatenate([_waves(segment[g][3], sizes[g]) for g in each_group]) for segment in segments]
         ),
-        "basis": np.stack(
-            [np.concatenate([_padded(segment[g][1], ranks[g]) for g in each_group], axis=1) for segment in segments]
-        )
-        .reshape(n_segments, full.ssp.lgmet.size, full.ssp.lg_age.size, -1)
-        .swapaxes(1, 2),
+        "basis": basis[:, :n].reshape(n_segments, full.ssp.lgmet.size, full.ssp.lg_age.size, -1).swapaxes(1, 2),
+        **gas_fields(full, basis[:, n:]),
         "table": tuple(
             jnp.asarray(np.concatenate([_both_ends(segment[g][2], ranks[g], sizes[g]) for segment in segments]), float)
             for g in each_group
@@ -80,9 +81,24 @@ def table(full: Any, lo: float, hi: float, examples: Examples, tols: np.ndarray,
         "order": tuple(b for _, members in groups for b in members),
         "ranks": tuple(ranks),
         "sizes": tuple(n for group in sizes for n in group),
+        "energy": _energy(full, examples, tols.min()),
     }
     return lambda **rest: BandTable(
         lg_age=full.ssp.lg_age, lgmet=full.ssp.lgmet, digest=full.filters.digest(), **fields, **rest
+    )
+
+
+def _energy(full: Any, examples: Examples, tol: float) -> EnergySSP | None:
+    if full.dust_emission is None:
+        return None
+    nodes, collects = energy_nodes(full, examples, tol)
+    collected, shape = examples.flux @ collects, (full.ssp.lgmet.size, full.ssp.lg_age.size, -1)
+    return EnergySSP(
+        wave=examples.wave[nodes],
+        lg_age=full.ssp.lg_age,
+        lgmet=full.ssp.lgmet,
+        flux=collected[: examples.n_stars].reshape(shape),
+        **gas_fields(full, collected[examples.n_stars :]),
     )
 
 

@@ -52,6 +52,23 @@ class EmissionLines(AbstractModel):
         """As `continuum`, of weights that are a product of a distribution of metallicity and masses of each age."""
         return self.continuum(ssp, _joint(metallicity, mass), wave) if self.has_continuum else None
 
+    def continuum_spectra(self, wave: Float[Array, " wave"]) -> Float[Array, "wave part"] | None:
+        """Hook: the spectra at rest-frame wavelengths in Angstrom of which every continuum is a sum, if there are few of them;
+        else None. A galaxy that is compressed at one redshift knows their light in its bands, and asks for no other."""
+        return None
+
+    def continuum_parts(
+        self, ssp: SSPLibrary, weights: Float[Array, "screen met age"]
+    ) -> Float[Array, "screen part"] | None:
+        """Hook: how much of each of the `continuum_spectra` there is; arguments as of `luminosities`."""
+        return None
+
+    def continuum_parts_separable(
+        self, ssp: SSPLibrary, metallicity: Float[Array, " met"], mass: Float[Array, "screen age"]
+    ) -> Float[Array, "screen part"] | None:
+        """As `continuum_parts`, of weights that are a product of a distribution of metallicity and masses of each age."""
+        return self.continuum_parts(ssp, _joint(metallicity, mass))
+
     def transmission(self, wave: Float[Array, " wave"]) -> Float[Array, " wave"] | None:
         """Hook: fraction of the stars' light at rest-frame wavelengths in Angstrom that the gas lets through. None for all."""
         return None

@@ -142,11 +142,23 @@ class NebularLines(NamedLines):
     def continuum(self, ssp, weights, wave):
         """Luminosity in Lsun/Hz, before dust, of the gas's continuum at rest-frame wavelengths in Angstrom; zero outside of
         911.76 A to 1 cm. None with `continuum=False`."""
-        return self._glow(self._moments(ssp, weights), wave)
+        return self._glow(self.continuum_parts(ssp, weights), wave)
 
     def continuum_separable(self, ssp, metallicity, mass, wave):
         """As `continuum`, of weights that are a product of a distribution of metallicity and masses of each age."""
-        return self._glow(self._separable(ssp, metallicity, mass), wave)
+        return self._glow(self.continuum_parts_separable(ssp, metallicity, mass), wave)
+
+    def continuum_spectra(self, wave):
+        """The spectra in Lsun/Hz, per 1e46 photons per second, of which the continuum is a sum."""
+        return None if self.spectra is None else interpolate(self.spectra, self.axis, wave)
+
+    def continuum_parts(self, ssp, weights):
+        """How much of each of the `continuum_spectra` there is, in 1e46 photons per second."""
+        return self._parts(self._moments(ssp, weights))
+
+    def continuum_parts_separable(self, ssp, metallicity, mass):
+        """As `continuum_parts`, of weights that are a product of a distribution of metallicity and masses of each age."""
+        return self._parts(self._separable(ssp, metallicity, mass))
 
     def transmission(self, wave: Float[Array, " wave"]) -> Float[Array, " wave"]:
         """Fraction of the stars' light that the gas lets through: `escape` below the Lyman limit, all above."""
@@ -182,15 +194,16 @@ class NebularLines(NamedLines):
         change = matmul(outer(of_logu, outer(of_gas, moments[:-2])), self.by_age)
         return (1.0 - self.escape) * steady * change
 
-    def _glow(
-        self, moments: Float[Array, "screen moment"], wave: Float[Array, " wave"]
-    ) -> Float[Array, "screen wave"] | None:
-        if self.factors is None or self.spectra is None:
+    def _parts(self, moments: Float[Array, "screen moment"]) -> Float[Array, "screen part"] | None:
+        if self.factors is None:
             return None
-        factors, spectra = self.factors, interpolate(self.spectra, self.axis, wave)
 
         def one_screen(moments):
             of_logu, of_gas = map(cubic, self._state(moments), self.nodes)
-            return (1.0 - self.escape) * sum_of_products(of_logu, matmul(outer(of_gas, moments[:-2]), factors))
+            return (1.0 - self.escape) * sum_of_products(of_logu, matmul(outer(of_gas, moments[:-2]), self.factors))
 
-        return matmul(jax.vmap(one_screen)(moments), spectra.T)
+        return jax.vmap(one_screen)(moments)
+
+    def _glow(self, parts: Any, wave: Float[Array, " wave"]) -> Float[Array, "screen wave"] | None:
+        spectra = self.continuum_spectra(wave)
+        return None if spectra is None else matmul(parts, spectra.T)

@@ -1,6 +1,7 @@
 """SSPLibrary: what a galaxy asks of the light of simple stellar populations."""
 
 import abc
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ from jaxtyping import Array, Float
 
 from dspsx import units
 from dspsx._model import AbstractModel, Number
-from dspsx._numerics import gauss_legendre, outer
+from dspsx._numerics import gauss_legendre, matmul, outer
 from dspsx.filters import FilterSet
 
 
@@ -51,6 +52,14 @@ class SSPLibrary(AbstractModel):
         Lsun. Raises TypeError if there is none."""
         wave = self.spectrum_wave()
         return self, widths_in_hertz(wave)
+
+    def has_gas(self, lines: AbstractModel) -> bool:
+        """Hook: whether the continuum of this gas is known at `sampling(redshift)`. It is where that is the axis of a spectrum."""
+        return True
+
+    def gas(self, lines: Any, parts: Float[Array, "*batch part"], redshift: Number) -> Float[Array, "*batch wave"]:
+        """Hook: light, at `sampling(redshift)`, of gas with so much of each of its `continuum_spectra`."""
+        return matmul(parts, lines.continuum_spectra(self.sampling(redshift)).T)
 
     def check_use(self, filters: FilterSet, redshift: Number) -> None:
         """Hook: warn, or raise ValueError, of a galaxy with these bands or at this redshift, where values can be seen."""

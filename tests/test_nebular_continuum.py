@@ -1,5 +1,6 @@
 """The continuum of ionised gas: the table against textbooks and bagpipes, its interpolation, and the hooks that it is behind."""
 
+import dataclasses
 import functools
 import importlib.resources
 
@@ -388,3 +389,45 @@ def test_a_stack_shares_the_spectra_and_a_file_keeps_them(tmp_path):
     for one in (lines, NebularLines(testing.fake_ssp(), continuum=False)):
         dspsx.save(tmp_path / "lines.h5", one)
         assert eqx.tree_equal(dspsx.load(tmp_path / "lines.h5"), one)
+
+
+class Veil(Grey):
+    """A continuum that is about as bright as the stars, with an edge, of which no spectra are known."""
+
+    def continuum(self, ssp, weights, wave):
+        return 1e-15 * weights.sum((1, 2))[:, None] * jnp.where(wave < 3646.0, 2.0, 1.0)[None]
+
+
+@pytest.mark.parametrize("lines", [Veil, lambda: NebularLines(lines=["H_alpha_6563"])])
+def test_bands_hold_what_the_spectrum_holds(lines, x64):
+    """A band is the mean of the spectrum, and of the lines: also where an edge of the gas is in the band."""
+    galaxy = testing.fake_galaxy(
+        ssp=dspsx.SSPGrid.default(), lines=lines(), dust=dspsx.Calzetti00(av=0.5), redshift=0.7
+    )
+    galaxy = dataclasses.replace(galaxy, filters=dspsx.FilterSet.load(["lsst_g", "lsst_r", "lsst_i"]))
+    light, z = galaxy.light(), galaxy.redshift
+    wave, luminosity = light.emission_lines(observed=True)
+    seen = galaxy.filters.band_average(galaxy.ssp.wave, light.rest_sed() * galaxy.on_the_way(galaxy.ssp.wave), z)
+    seen += galaxy.filters.line_average(wave, luminosity, z)
+    np.testing.assert_allclose(galaxy.fluxes(), seen * light.dimming / units.AB_LSUN_HZ, rtol=1e-9)
+    stars = dataclasses.replace(galaxy, lines=None)
+    assert (galaxy.fluxes() > 1.005 * stars.fluxes()).all()
+
+
+@pytest.mark.parametrize("redshift", [0.7, (0.6, 0.8)])
+def test_a_compressed_galaxy_has_the_continuum(redshift):
+    """In the nodes of its bands if its spectra are few, else at samples of the bands; within the tolerance."""
+    for lines, known, tol in ((NebularLines(), True, 1e-3), (Veil(), False, 2e-2)):
+        full = testing.fake_galaxy(
+            ssp=dspsx.SSPGrid.default(), lines=lines, dust=dspsx.Calzetti00(av=0.5), redshift=0.7
+        )
+        full = dataclasses.replace(full, filters=dspsx.FilterSet.load(["lsst_g", "lsst_r"]))
+        small = full.compress(redshift=redshift, tol=tol, n_galaxies=40, progress=False)
+        assert small.ssp.has_gas(lines) == known
+        error = 1e3 * np.abs(np.asarray(small.magnitudes() - full.magnitudes()))
+        assert error.max() < 1e3 * tol, error
+        # gas put in afterwards is at samples of the bands
+        bare = dataclasses.replace(full, lines=None).compress(redshift=redshift, n_galaxies=40, progress=False)
+        assert not bare.ssp.has_gas(lines)
+        later = 1e3 * np.abs(np.asarray(dataclasses.replace(bare, lines=lines).magnitudes() - full.magnitudes()))
+        assert later.max() < 20.0, later

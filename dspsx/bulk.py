@@ -432,9 +432,10 @@ def _check(caller: str, batch: Any, questions: dict, batch_size: Any, output: An
     if output is not None and pathlib.Path(output).is_dir():
         raise IsADirectoryError(f"{caller}: output must be the name of a file; {str(output)!r} is a folder.")
     if isinstance(ssp := getattr(batch, "ssp", None), BandSSP | BandTable):
-        ssp.check_range(batch.redshift)
         if isinstance(filters := getattr(batch, "filters", None), FilterSet) and np.ndim(filters.wave) == 1:
             ssp.check_use(filters, batch.redshift)
+        else:
+            ssp.check_range(batch.redshift)
     cls = type(batch)
     for question in questions.values():
         if isinstance(question, str) and not _is_question(cls, question):

@@ -6,6 +6,7 @@ batched, fitted if free), `data` (an array such as a spectral grid: traced, shar
 module that is not ours (an `eqx.nn.MLP`, say) count as free parameters without bounds.
 """
 
+import contextlib
 import dataclasses
 import functools
 import sys
@@ -219,19 +220,23 @@ def _info_at(model: Any, path: Sequence[Any]) -> Parameter | str:
     return FOREIGN
 
 
-@functools.lru_cache(maxsize=512)
-def _infos_of(structure: Any) -> list[Any]:
-    model = jax.tree.unflatten(structure, range(structure.num_leaves))
-    return [_info_at(model, path) for path, _ in jax.tree_util.tree_leaves_with_path(model)]
+#: What the leaves are of structures that have been met: `predict` and every method ask again and again.
+_met: dict[Any, list[Any]] = {}
 
 
 def leaf_infos(model: Any) -> list[Any]:
     """What each leaf of a model is: a `Parameter`, or `"data"`."""
     leaves, structure = jax.tree.flatten(model)
-    try:
-        kinds = _infos_of(structure)
-    except TypeError:  # a static field of the user's has no hash
-        kinds = _infos_of.__wrapped__(structure)
+    kinds = None
+    # a static field of the user's may have no hash, or no equality that is true or false
+    with contextlib.suppress(TypeError, ValueError):
+        kinds = _met.get(structure)
+    if kinds is None:
+        kinds = [_info_at(model, path) for path, _ in jax.tree_util.tree_leaves_with_path(model)]
+        with contextlib.suppress(TypeError, ValueError):
+            if len(_met) >= 1024:
+                _met.clear()
+            _met[structure] = kinds
     return [DATA if k is FOREIGN and not is_inexact(leaf) else k for k, leaf in zip(kinds, leaves, strict=True)]
 
 

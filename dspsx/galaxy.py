@@ -37,8 +37,8 @@ class GalaxySEDModel(AbstractModel):
     parameter; each describes ONE galaxy: batch them with `dspsx.stack` and `eqx.filter_vmap`.
 
     To this `lines` adds the light of ionised gas, behind the same dust, and `dust_emission` what the dust has absorbed of
-    both, in the infrared. In bands lines count as delta functions, exactly, and the continua of gas and dust by samples of each
-    band (`FilterSet.samples`), not of the SSP grid, which may be coarse there or have ended.
+    both, in the infrared. In bands lines count as delta functions, exactly, and the continuum of the gas is part of the spectrum.
+    That of the dust, and of the gas where the SSP grid has ended, counts by samples of each band (`FilterSet.samples`).
 
     Between the galaxy and us, and of observed light only, `igm` absorbs, and `foreground`, a law of dust at observed
     wavelengths, for data that are not corrected for the Milky Way (A_V = 3.1 E(B-V)).

@@ -222,16 +222,18 @@ class Light:
         if galaxy.lines is not None:
             wave, luminosity = self.emission_lines()
             bands = bands + galaxy.filters.line_average(wave, luminosity * on_the_way(wave), redshift)
-        has_gas_apart = (
-            galaxy.lines is not None and galaxy.lines.has_continuum and not self._gas_among_stars(galaxy.ssp)
-        )
-        if not has_gas_apart and galaxy.dust_emission is None:
+        has_gas = galaxy.lines is not None and galaxy.lines.has_continuum
+        if not has_gas and galaxy.dust_emission is None:
             return bands
         seen, weight = galaxy.filters.samples()
         wave = seen.ravel() / (1.0 + jnp.asarray(redshift, seen.dtype))
         means = lambda light: ((light * on_the_way(wave)).reshape(seen.shape) * weight).sum(-1)  # noqa: E731
-        if has_gas_apart:
+        if has_gas and not self._gas_among_stars(galaxy.ssp):
             bands = bands + means(self._gas(wave)[0])
+        elif has_gas and (ends := galaxy.ssp.gas_ends()) is not None:
+            # the gas shines on where the spectrum has ended
+            gas = (self._continuum(wave) * self._dust(wave)).sum(0)
+            bands = bands + means(jnp.where((wave < ends[0]) | (wave > ends[1]), gas, 0.0))
         if galaxy.dust_emission is not None:
             # the spectrum first: galaxies that share its parameters share its means
             bands = bands + self._re_emitted * means(galaxy.dust_emission.spectrum(wave))

@@ -431,3 +431,23 @@ def test_a_compressed_galaxy_has_the_continuum(redshift):
         assert not bare.ssp.has_gas(lines)
         later = 1e3 * np.abs(np.asarray(dataclasses.replace(bare, lines=lines).magnitudes() - full.magnitudes()))
         assert later.max() < 20.0, later
+
+
+@pytest.mark.filterwarnings("ignore:at redshift .* the spectrum does not cover all of radio")
+def test_the_gas_shines_on_where_the_spectrum_ends(x64):
+    """At 3 mm there is free-free emission and no SSP grid; compressed galaxies have it too."""
+    edges = [np.geomspace(0.9 * c, 1.1 * c, 50) for c in (3e7, 6000.0)]
+    bands = dspsx.FilterSet.from_arrays(["radio", "optical"], edges, [np.ones(50)] * 2)
+    galaxy = testing.fake_galaxy(
+        ssp=dspsx.SSPGrid.default(), lines=NebularLines(), dust=dspsx.Calzetti00(av=0.5), redshift=0.1
+    )
+    galaxy = dataclasses.replace(galaxy, filters=bands)
+    fine = jnp.asarray(np.geomspace(2.7e7, 3.3e7, 2001))
+    glow = galaxy.lines.continuum(galaxy.ssp, galaxy.weights()[None], fine / 1.1)[0]
+    expected = bands.band_average(fine, glow, 0.0)[0] * galaxy.light().dimming / units.AB_LSUN_HZ
+    fluxes = galaxy.fluxes()
+    np.testing.assert_allclose(fluxes[0], expected, rtol=2e-3)
+    for redshift in (0.1, (0.05, 0.15)):
+        small = galaxy.compress(redshift=redshift, n_galaxies=40, progress=False)
+        assert small.ssp.has_gas(galaxy.lines) and small.ssp.gas_ends() is not None
+        np.testing.assert_allclose(small.fluxes(), fluxes, rtol=1e-3)

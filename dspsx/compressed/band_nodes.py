@@ -50,6 +50,7 @@ def one_redshift(
         "sizes": tuple(len(nodes) for _, nodes, _ in found),
         "order": tuple(range(len(found))),
         **gas_fields(full, np.stack([value[n:], slope[n:], bend[n:]])),
+        "ends": gas_ends(full, lo, hi),
     }
     return lambda **rest: BandSSP(
         lg_age=full.ssp.lg_age, lgmet=full.ssp.lgmet, digest=full.filters.digest(), **fields, **rest
@@ -59,6 +60,13 @@ def one_redshift(
 def gas_fields(full: Any, glow: np.ndarray) -> dict[str, Any]:
     """Fields of a library that knows the continuum of the gas, if there is any in `glow` (..., part, node or K)."""
     return {"glow": jnp.asarray(glow, float), "gas_class": type(full.lines).__name__} if glow.shape[-2] else {}
+
+
+def gas_ends(full: Any, lo: float, hi: float) -> tuple[float, float] | None:
+    """The ends of the spectrum, if a band reaches beyond them at a redshift of the range."""
+    first, last = float(full.ssp.wave[0]), float(full.ssp.wave[-1])
+    seen = [(float(wave[0]) / (1.0 + hi), float(wave[-1]) / (1.0 + lo)) for wave, _ in full.filters.curves()]
+    return (first, last) if any(blue < first or red > last for blue, red in seen) else None
 
 
 def band_nodes(

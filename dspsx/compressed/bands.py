@@ -70,6 +70,7 @@ class _Bands(SSPLibrary):
     certificate: eqx.AbstractVar[Certificate]
     glow: eqx.AbstractVar[Float[Array, "_ part _"] | None]
     gas_class: eqx.AbstractVar[str]
+    ends: eqx.AbstractVar[tuple[float, float] | None]
 
     def brief(self) -> str:
         """The certificate, for printing a model that holds it."""
@@ -83,6 +84,9 @@ class _Bands(SSPLibrary):
 
     def has_gas(self, lines):
         return self.glow is not None and type(lines).__name__ == self.gas_class
+
+    def gas_ends(self):
+        return self.ends
 
     def band_average(self, filters, light, redshift):
         self._check_bands(filters)
@@ -152,7 +156,7 @@ class BandSSP(_Bands):
     derivatives with respect to redshift; `sizes`, nodes of each band, and `order`, the bands; `digest` of the filters;
     `certificate`. For a galaxy with dust emission, the nodes after those of the bands collect the light of all wavelengths, as in
     `EnergySSP`. `glow` (series, part, node), for a galaxy whose gas has a continuum made of a few spectra: value and derivatives of
-    these; `gas_class`, the class of its lines.
+    these; `gas_class`, the class of its lines; `ends` of the spectrum, if bands see more of the gas.
     """
 
     sizes: tuple[int, ...] = eqx.field(static=True)
@@ -167,6 +171,7 @@ class BandSSP(_Bands):
     bend: Float[Array, "met age node"] = data()
     glow: Float[Array, "3 part node"] | None = data(None, convert=False)
     gas_class: str = eqx.field(static=True, default="")
+    ends: tuple[float, float] | None = eqx.field(static=True, default=None)
 
     def sampling(self, redshift):
         return self.wave
@@ -211,7 +216,7 @@ class BandTable(_Bands):
     group (step, K 4 node): for each step of u, (K, 4, node of its bands) with values and derivatives per step at both ends, in
     Lsun/Hz; `groups`, the number of bands in each, and `ranks`, its K; `order`, the bands as they come, and `sizes`, the number
     of nodes of each; `origin` of u and `width` of a segment; `digest` of the filters; `certificate`; `energy`, for a galaxy with
-    dust emission; `glow` (segment, part, K), the basis of the gas's continuum, and `gas_class`, the class of its lines.
+    dust emission; `glow` (segment, part, K), the basis of the gas's continuum, `gas_class` and `ends` as in `BandSSP`.
     """
 
     origin: float = eqx.field(static=True)
@@ -229,6 +234,7 @@ class BandTable(_Bands):
     table: tuple[Float[Array, "_ _"], ...] = data(convert=False)
     glow: Float[Array, "segment part K"] | None = data(None, convert=False)
     gas_class: str = eqx.field(static=True, default="")
+    ends: tuple[float, float] | None = eqx.field(static=True, default=None)
     energy: EnergySSP | None = None
 
     def bolometric(self):

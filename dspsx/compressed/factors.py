@@ -59,11 +59,12 @@ def own_factors(fitted: Any, rows: list[Any], step: float, examples: Examples, t
     galaxies = tested(examples)
     before = (galaxies @ light[:, :, 0].reshape(len(flux), -1)).reshape(len(galaxies), *shape[::2])
     norm = np.abs(light[:, :, 0].sum(-1)).mean(1)
+    norm = norm if norm.any() else np.ones(len(norm))  # a band may be in the dark
     # of the gas there is no galaxy alone: its spectra count by the largest share that they have of a galaxy's light
     parts, whole = np.abs(galaxies[:, examples.n_stars :]), before.sum(-1).mean(1, keepdims=True)
     share = np.divide(parts, whole, out=np.zeros_like(parts), where=whole > 0).max(0, initial=0.0)
-    norm[examples.n_stars :] = 1.0 / np.where(share > 0, share, 1.0 / max(norm.max(), 1e-300))
-    norm = np.maximum(norm, 1e-30 * norm.max()) if norm.any() else np.ones(len(norm))  # a band may be in the dark
+    norm[examples.n_stars :] = 1.0 / np.where(share > 0, share, 1.0 / norm.max())
+    norm = np.maximum(norm, 1e-30 * norm.max())
     x = light.reshape(len(flux), -1) / norm[:, None]
     scale = np.maximum(np.abs(x).mean(0), max(1e-9 * np.abs(x).max(), 1e-300))
     u, s, v = leading(x / scale, MOST_FACTORS)

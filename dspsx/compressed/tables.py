@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from dspsx.compressed.band_nodes import SHARES, band_nodes, energy_nodes, gas_fields, projection
+from dspsx.compressed.band_nodes import SHARES, band_nodes, energy_nodes, gas_ends, gas_fields, projection
 from dspsx.compressed.bands import BandTable, EnergySSP
 from dspsx.compressed.errors import off, red_ends
 from dspsx.compressed.examples import N_TEST, Examples
@@ -71,6 +71,7 @@ def table(full: Any, lo: float, hi: float, examples: Examples, tols: np.ndarray,
         ),
         "basis": basis[:, :n].reshape(n_segments, full.ssp.lgmet.size, full.ssp.lg_age.size, -1).swapaxes(1, 2),
         **gas_fields(full, basis[:, n:]),
+        "ends": gas_ends(full, lo, hi),
         "table": tuple(
             jnp.asarray(np.concatenate([_both_ends(segment[g][2], ranks[g], sizes[g]) for segment in segments]), float)
             for g in each_group

@@ -53,8 +53,9 @@ class EmissionLines(AbstractModel):
         return self.continuum(ssp, _joint(metallicity, mass), wave) if self.has_continuum else None
 
     def continuum_spectra(self, wave: Float[Array, " wave"]) -> Float[Array, "wave part"] | None:
-        """Hook: the spectra at rest-frame wavelengths in Angstrom of which every continuum is a sum, if there are few of them;
-        else None. A galaxy that is compressed at one redshift knows their light in its bands, and asks for no other."""
+        """Hook: the spectra at rest-frame wavelengths in Angstrom of which every continuum is a sum, if there are few of them, the
+        same for all objects of the class whatever their parameters; else None. A compressed galaxy knows their light in its
+        bands, and does not ask again."""
         return None
 
     def continuum_parts(

@@ -57,6 +57,12 @@ class SSPLibrary(AbstractModel):
         """Hook: whether the continuum of this gas is known at `sampling(redshift)`. It is where that is the axis of a spectrum."""
         return True
 
+    def gas_ends(self) -> tuple[Any, Any] | None:
+        """Hook: rest-frame wavelengths in Angstrom outside of which none of that continuum is in the light, although bands may see
+        it there; None if no band does. They are the ends of the spectrum."""
+        wave = self.spectrum_wave()
+        return wave[0], wave[-1]
+
     def gas(self, lines: Any, parts: Float[Array, "*batch part"], redshift: Number) -> Float[Array, "*batch wave"]:
         """Hook: light, at `sampling(redshift)`, of gas with so much of each of its `continuum_spectra`."""
         return matmul(parts, lines.continuum_spectra(self.sampling(redshift)).T)

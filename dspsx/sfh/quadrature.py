@@ -97,9 +97,8 @@ def hat_age_weights(sfh: Any, lg_age: Float[Array, " age"], t_obs: Scalar) -> Fl
         age, weight = nodes(low[panels], ages[panels] - low[panels], order)
         older = weight * fractions(age, lg_lo[panels], lg_hi[panels])
         inner = np.tile(np.clip(panels, 1, n - 1), order)[:, None]
-        reach = np.arange(
-            inner[0, 0] - 1, inner[-1, 0] + 1
-        )  # of the grid's ages, those that these panels have to do with
+        # of the grid's ages, those that these panels have to do with
+        reach = np.arange(inner[0, 0] - 1, inner[-1, 0] + 1)
         hat = jnp.where(reach == inner, older[:, None], 0.0)
         hats.append((reach, hat + jnp.where(reach == inner - 1, (weight - older)[:, None], 0.0)))
         found.append((age, np.tile(panels, order)))

@@ -22,6 +22,10 @@ def _magnitudes(galaxy: Any) -> Any:
     return galaxy.magnitudes()
 
 
+def _with_and_without_dust(galaxy: Any) -> Any:
+    return galaxy.magnitudes(), eqx.tree_at(lambda g: g.dust, galaxy, NoDust()).magnitudes()
+
+
 def off(approximate: np.ndarray, exact: np.ndarray, least: np.ndarray) -> np.ndarray:
     """Errors relative to the exact light, or to the least that counts; 0 where there is none."""
     return np.where(least > 0, np.abs(approximate - exact) / np.maximum(np.maximum(exact, least), 1e-300), 0.0)
@@ -45,10 +49,11 @@ class Validation:
         z = np.expm1(rng.uniform(np.log1p(lo), np.log1p(hi), n)) if lo < hi else np.full(n, lo)
         z = jnp.asarray(np.clip(z, lo, hi), full.redshift.dtype)
         self.galaxies = eqx.tree_at(lambda g: g.redshift, draw(full, rng, n), z)
-        self.exact = each_galaxy(_magnitudes, self.galaxies, 20)
         self.depth, self.clear = depth, None
-        if depth is not None:
-            self.clear = each_galaxy(_magnitudes, eqx.tree_at(lambda g: g.dust, self.galaxies, NoDust()), 20)
+        if depth is None:
+            self.exact = each_galaxy(_magnitudes, self.galaxies, 20)
+        else:
+            self.exact, self.clear = each_galaxy(_with_and_without_dust, self.galaxies, 20)
         z = np.asarray(z, float)
         self.blue = red_ends(full.filters)[None, :] <= LYMAN_LIMIT * (1.0 + z)[:, None]
         self.dark = (self.exact > 80.0) & ~self.blue

@@ -54,12 +54,13 @@ def _run(function: Any, batch: Any) -> Any:
     return eqx.filter_vmap(function, in_axes=(_axes(batch),))(batch)
 
 
-def _weights(galaxy: Any) -> Any:
-    return galaxy.weights().ravel()
-
-
-def _parts(galaxy: Any) -> Any:
-    return galaxy.lines.continuum_parts(galaxy.ssp, galaxy.weights()[None])[0]
+def _stars_gas_and_screens(galaxy: Any) -> Any:
+    """Weights of the stars, and after these of the gas's spectra, if they are known; and the screens of dust."""
+    # in one program: most of the time is that of compiling
+    weights = galaxy.weights()
+    parts = None if galaxy.lines is None else galaxy.lines.continuum_parts(galaxy.ssp, weights[None])
+    gas = [] if parts is None else [parts[0]]
+    return jnp.concatenate([weights.ravel(), *gas]), _screens(galaxy)
 
 
 def _screens(galaxy: Any) -> Any:
@@ -88,13 +89,11 @@ class Examples:
         galaxies = draw(full, rng, _N_FIT + N_TEST)
         z = jnp.asarray(np.expm1(rng.uniform(np.log1p(lo), np.log1p(hi), _N_FIT + N_TEST)), full.redshift.dtype)
         galaxies = eqx.tree_at(lambda g: g.redshift, galaxies, z)
-        weights = each_galaxy(_weights, galaxies)
-        mass = weights.sum(1, keepdims=True)
+        weights, screens = each_galaxy(_stars_gas_and_screens, galaxies)
+        mass = weights[:, : self.n_stars].sum(1, keepdims=True)
         if spectra is not None:
             self.flux = np.concatenate([self.flux, np.asarray(spectra, float).T])
-            weights = np.concatenate([weights, each_galaxy(_parts, galaxies)], axis=1)
         population = (weights / np.where(mass > 0, mass, 1.0))[mass[:, 0] > 0]
-        screens = each_galaxy(_screens, galaxies)
         laws = [
             each_galaxy(_screens, draw(dataclasses.replace(full, dust=law()), rng, _N_LAW))[:, 0]
             for law in (Calzetti00, Noll09, Salim18, PowerLawDust)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any, final
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -40,8 +39,8 @@ class NebularLines(NamedLines):
     `escape`, the share of the ionising photons that the gas does not get, because they leave or meet dust grains.
 
     **Arguments:** `ssp`, the galaxy's SSP grid (the default one if not given), from which Q_H is computed once: the object may
-    then be used with any form of that grid, compressed ones too. `tied`: the gas has the mean log10 Z of the young stars,
-    each age weighted by its ionising photons. `lines`: names of those wanted, out of 89; fewer are faster. `until`: age in
+    then be used with any form of that grid, compressed ones too. `tied`: the gas has the mean log10 Z of the galaxy's young
+    stars, each age weighted by its ionising photons. `lines`: names of those wanted, out of 89; fewer are faster. `until`: age in
     Gyr beyond which stars ionise nothing, 30 Myr unless told otherwise (old stars' photons meet other gas, if any).
     `continuum=False`: lines alone, of gas that takes the same light.
 
@@ -83,8 +82,8 @@ class NebularLines(NamedLines):
     rate: Float[Array, "met age"] = data()
     moments: Float[Array, "young met_moment"] = data()
     steady: Float[Array, "logu_met line"] = data()
-    by_age: Float[Array, "logu_met_age line"] = data()
-    factors: Float[Array, "met_age logu_factor"] | None = data(None, convert=False)
+    by_age: Float[Array, "logu_met age_line"] = data()
+    factors: Float[Array, "logu_met age_factor"] | None = data(None, convert=False)
     spectra: Float[Array, "step two_factor"] | None = data(None, convert=False)
 
     def __init__(
@@ -118,7 +117,7 @@ class NebularLines(NamedLines):
         self.rate, self.moments = photons(ssp, table.lg_age, until)
         steady, change = table.factors()
         self.steady = jnp.log(jnp.asarray(steady[:, columns] * (PHOTONS / units.LSUN_CGS), float))
-        self.by_age = change[..., columns].reshape(-1, len(columns))
+        self.by_age = change[..., columns].reshape(len(steady), -1)
         self.factors, self.spectra, self.axis = None, None, (1.0, 1.0)
         if continuum:
             factors, spectra, self.axis = continuum_table()
@@ -126,13 +125,13 @@ class NebularLines(NamedLines):
 
     def luminosities(self, ssp, weights):
         """As in `EmissionLines`; raises ValueError for an SSP library with other metallicities or ages."""
-        return self.wave.astype(weights.dtype), jax.vmap(self._one_screen)(self._moments(ssp, weights))
+        return self.wave.astype(weights.dtype), self._lines(self._moments(ssp, weights))
 
     def luminosities_separable(
         self, ssp: SSPLibrary, metallicity: Float[Array, " met"], mass: Float[Array, "screen age"]
     ) -> tuple[Float[Array, " line"], Float[Array, "screen line"]]:
         """As `luminosities`, of weights that are a product of a distribution of metallicity and masses of each age."""
-        return self.wave.astype(mass.dtype), jax.vmap(self._one_screen)(self._separable(ssp, metallicity, mass))
+        return self.wave.astype(mass.dtype), self._lines(self._separable(ssp, metallicity, mass))
 
     @property
     def has_continuum(self) -> bool:
@@ -180,29 +179,33 @@ class NebularLines(NamedLines):
         self.check_use(ssp)
         return sum_of_products(metallicity, matmul(mass[:, : self.moments.shape[0]], self.moments))
 
-    def _state(self, moments: Float[Array, " moment"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    def _state(self, moments: Float[Array, "screen moment"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """log U and log10 Z of the gas, held inside the table."""
-        gas = moments[-1] / jnp.maximum(moments[-2], _LEAST) if self.tied else self.lgmet_gas
+        mean, times_lgmet = moments[:, -2].sum(), moments[:, -1].sum()
+        gas = times_lgmet / jnp.maximum(mean, _LEAST) if self.tied else self.lgmet_gas
         logu, lgmet = self.nodes
         return within(self.logu.astype(moments.dtype), logu), within(gas.astype(moments.dtype), lgmet)
 
-    def _one_screen(self, moments: Float[Array, " moment"]) -> Float[Array, " line"]:
-        """Lsun in each line of the gas behind a screen."""
+    # The table at the gas's state comes first, since all screens share it; then each screen's photons of each age.
+
+    def _lines(self, moments: Float[Array, "screen moment"]) -> Float[Array, "screen line"]:
+        """Lsun in each line of the gas behind each screen."""
         at = self._state(moments)
         steady = jnp.exp(matmul(outer(*map(cubic, at, self.nodes)), self.steady))
-        of_logu, of_gas = map(linear, at, self.nodes)
-        change = matmul(outer(of_logu, outer(of_gas, moments[:-2])), self.by_age)
-        return (1.0 - self.escape) * steady * change
+        change = matmul(outer(*map(linear, at, self.nodes)), self.by_age)
+        return ((1.0 - self.escape) * steady)[None, :] * self._of_ages(moments, change)
 
     def _parts(self, moments: Float[Array, "screen moment"]) -> Float[Array, "screen part"] | None:
         if self.factors is None:
             return None
+        factors = matmul(outer(*map(cubic, self._state(moments), self.nodes)), self.factors)
+        return (1.0 - self.escape) * self._of_ages(moments, factors)
 
-        def one_screen(moments):
-            of_logu, of_gas = map(cubic, self._state(moments), self.nodes)
-            return (1.0 - self.escape) * sum_of_products(of_logu, matmul(outer(of_gas, moments[:-2]), self.factors))
-
-        return jax.vmap(one_screen)(moments)
+    def _of_ages(
+        self, moments: Float[Array, "screen moment"], of_age: Float[Array, " age_n"]
+    ) -> Float[Array, "screen n"]:
+        photons = moments[:, :-2]
+        return matmul(photons, of_age.reshape(photons.shape[1], -1))
 
     def _glow(self, parts: Any, wave: Float[Array, " wave"]) -> Float[Array, "screen wave"] | None:
         spectra = self.continuum_spectra(wave)

@@ -41,7 +41,7 @@ def ionising_photon_rates(ssp: SSPGrid) -> np.ndarray:
 
 
 def photons(ssp: SSPGrid, nodes: np.ndarray, until: float) -> tuple[Any, Any]:
-    """The rates (met, age), and the matrix (young, met x moment) whose moments `NebularLines._one_screen` tells of."""
+    """The rates (met, age), and the matrix (young, met x moment) whose moments `NebularLines._moments` tells of."""
     lgmet, lg_age = np.asarray(ssp.lgmet, float), np.asarray(ssp.lg_age, float)
     ages = 10.0**lg_age
     n = int(np.count_nonzero(ages <= until))

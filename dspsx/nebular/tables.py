@@ -46,17 +46,17 @@ def line_table() -> LineTable:
 
 @functools.cache
 def continuum_table() -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
-    """Factors (met x age, logu x factor); for each step of the axis the spectra in Lsun/Hz per 1e46 photons per second, and
+    """Factors (logu x met, age x factor); for each step of the axis the spectra in Lsun/Hz per 1e46 photons per second, and
     their change over it (step, 2 x factor); the axis: first wavelength in Angstrom, and step in its logarithm."""
     source = importlib.resources.files("dspsx") / "data" / _CONTINUUM
     keys = ("wave", "factors", "spectra")
     with importlib.resources.as_file(source) as path, open_hdf5(path, "NebularLines", keys) as file:
         wave, factors, spectra = (np.asarray(file[key][()], float) for key in keys)
-    _, n_met, n_age, _ = factors.shape
+    n_logu, n_met = factors.shape[:2]
     spectra = spectra.T * (PHOTONS / units.LSUN_CGS)
     axis = float(wave[0]), float(np.log(wave[-1] / wave[0]) / (wave.size - 1))
     steps = np.concatenate([spectra[:-1], np.diff(spectra, axis=0)], axis=1)
-    return factors.transpose(1, 2, 0, 3).reshape(n_met * n_age, -1), steps, axis
+    return factors.reshape(n_logu * n_met, -1), steps, axis
 
 
 def interpolate(

@@ -243,7 +243,7 @@ def everything(s: Settings) -> Row:
                     "compress": compress,
                     "extra": extra,
                     "gradient": gradient,
-                    "chunk": 500 if compress else 50,
+                    "via": "predict",
                 }
                 quick = dtype == "float32" and not gradient and not compress
                 found.append(Line("dspsx", what, "magnitudes", n=many, options=options, quick=quick, **common))

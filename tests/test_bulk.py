@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import dspsx
-from dspsx import bulk, testing
+from dspsx import _chunks, bulk, testing
 from dspsx._model import Scalar, param
 from dspsx.bulk import predict, predict_and_gradient, predict_jacobian
 
@@ -103,8 +103,8 @@ def log(caplog):
 @pytest.fixture
 def sizes(monkeypatch):
     """The sizes of the chunks of the runs of a test."""
-    seen, run = [], bulk._run
-    monkeypatch.setattr(bulk, "_run", lambda *args: (seen.append(args[2]), run(*args))[1])
+    seen, run = [], _chunks.go_through
+    monkeypatch.setattr(_chunks, "go_through", lambda *args: (seen.append(args[2]), run(*args))[1])
     return seen
 
 
@@ -259,7 +259,7 @@ def test_the_automatic_size_shrinks_with_the_need_of_a_galaxy(sizes, monkeypatch
     wide = lambda g: (g.dust.av * jnp.arange(5_000.0)).cumsum().sum()  # noqa: E731
     np.testing.assert_allclose(predict(make(300), wide), direct(make(300), wide), rtol=1e-4)
     assert sizes[3] == 128  # 128 x 5,000 x 4 bytes are under 4 MB, 256 are not
-    monkeypatch.setattr(bulk, "_CPU", (1024, 1))
+    monkeypatch.setattr(_chunks, "_CPU", (1024, 1))
     predict(make(300), single)
     assert sizes[4] == 64
 
@@ -267,9 +267,9 @@ def test_the_automatic_size_shrinks_with_the_need_of_a_galaxy(sizes, monkeypatch
 @pytest.mark.parametrize(("stats", "budget"), [({"bytes_limit": 80 * 2**30}, 80 * 2**24), (None, 2**27)])
 def test_the_automatic_size_on_an_accelerator(stats, budget, monkeypatch, sizes):
     device = types.SimpleNamespace(platform="gpu", memory_stats=lambda: stats)
-    limits = bulk._limits
+    limits = _chunks._limits
     assert limits(device) == (16384, budget)
-    monkeypatch.setattr(bulk, "_limits", lambda _: limits(device))
+    monkeypatch.setattr(_chunks, "_limits", lambda _: limits(device))
     np.testing.assert_allclose(predict(make(5000), single), direct(make(5000), single), rtol=1e-6)
     assert sizes == [16384]
 
@@ -281,10 +281,10 @@ def test_the_order_of_evaluation_does_not_show(stream, buffer, monkeypatch, tmp_
     expected = direct(batch, cheap)
     shuffled = np.random.default_rng(3).permutation(23)
     seen = []
-    chunk = bulk._chunk
-    monkeypatch.setattr(bulk, "_chunk", lambda *args: (seen.append(args[1]), chunk(*args))[1])
+    chunk = _chunks.part
+    monkeypatch.setattr(_chunks, "part", lambda *args: (seen.append(args[1]), chunk(*args))[1])
     monkeypatch.setattr(bulk, "_order", lambda batch: shuffled)
-    monkeypatch.setattr(bulk, "_BUFFER", buffer)
+    monkeypatch.setattr(_chunks, "BUFFER", buffer)
     out = predict(batch, cheap, batch_size=4, output=tmp_path / "out.h5" if stream else None)
     if stream:
         with h5py.File(out) as file:
@@ -296,7 +296,7 @@ def test_the_order_of_evaluation_does_not_show(stream, buffer, monkeypatch, tmp_
 
 
 def test_streamed_results_are_those_in_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(bulk, "_BUFFER", 200)  # several blocks
+    monkeypatch.setattr(_chunks, "BUFFER", 200)  # several blocks
     batch = make(23)
     what = {"magnitudes": "magnitudes", "own": cheap, "tree": lambda g: {"z": g.redshift}}
     path = predict(batch, what, batch_size=4, output=str(tmp_path / "out.h5"))
@@ -329,7 +329,7 @@ def test_streamed_derivatives(tmp_path):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 def test_an_interrupted_run_leaves_what_was_there(error, tmp_path, monkeypatch):
-    batch, calls, chunk = make(40), [], bulk._chunk
+    batch, calls, chunk = make(40), [], _chunks.part
     predict(batch, cheap, batch_size=4, output=tmp_path / "old.h5")
 
     def interrupted(*args):
@@ -339,8 +339,8 @@ def test_an_interrupted_run_leaves_what_was_there(error, tmp_path, monkeypatch):
         return chunk(*args)
 
     before = (tmp_path / "old.h5").read_bytes()
-    monkeypatch.setattr(bulk, "_chunk", interrupted)
-    monkeypatch.setattr(bulk, "_MOST_CHUNKS", 1)  # one in each call of the program
+    monkeypatch.setattr(_chunks, "part", interrupted)
+    monkeypatch.setattr(_chunks, "_MOST_CHUNKS", 1)  # one in each call of the program
     for name in ("old.h5", "new.h5"):
         calls.clear()
         with pytest.raises(error):
@@ -353,7 +353,7 @@ def test_streaming_holds_a_buffer_only(tmp_path, monkeypatch):
     n = 100_000
     batch = make(n)
     ten = lambda g: g.dust.av * jnp.arange(100.0)  # noqa: E731
-    monkeypatch.setattr(bulk, "_BUFFER", 2**20)
+    monkeypatch.setattr(_chunks, "BUFFER", 2**20)
     predict(make(5), ten, batch_size=1024)
     tracemalloc.start()
     try:
@@ -481,9 +481,9 @@ def test_a_traced_batch_is_refused():
 
 def test_the_gradient_never_holds_a_spectral_cube(monkeypatch):
     """No array of the program has axes of galaxy, age and wavelength: contractions are matrix products."""
-    largest, measure = [], bulk._largest
-    monkeypatch.setattr(bulk, "_largest", lambda *args: (largest.append(measure(*args)), largest[-1])[1])
-    monkeypatch.setattr(bulk, "_run", lambda *args: None)  # traced only
+    largest, measure = [], _chunks._largest
+    monkeypatch.setattr(_chunks, "_largest", lambda *args: (largest.append(measure(*args)), largest[-1])[1])
+    monkeypatch.setattr(_chunks, "go_through", lambda *args: None)  # traced only
     batch = make(60)
     predict_and_gradient(batch, lambda g: g.fluxes().sum(), where=lambda g: (g.sfh, g.dust))
     _, n_age, n_wave = batch.ssp.flux.shape

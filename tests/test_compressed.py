@@ -248,6 +248,18 @@ def test_lines_of_the_full_galaxy_follow_the_formula():
     assert float(bright.fluxes()[1] / dark.fluxes()[1]) > 1.1  # the lines do count
 
 
+class Half(Lines):
+    """A continuum whose spectra are told, and not how much there is of each."""
+
+    def continuum_spectra(self, wave):
+        return jnp.ones((wave.size, 1), wave.dtype)
+
+
+def test_spectra_of_the_gas_need_their_parts():
+    with pytest.raises(TypeError, match="Half must write both .*continuum_parts.* 1 spectra and 0 parts"):
+        testing.fake_galaxy(lines=Half()).compress(n_galaxies=20, progress=False)
+
+
 def test_two_screens_of_a_users_law_with_lines_and_igm_in_a_range():
     galaxy = testing.fake_galaxy(dust=BirthCloud(), lines=Lines(), igm=Step())
     small = galaxy.compress(redshift=(0.27, 0.33), n_galaxies=40, progress=False)

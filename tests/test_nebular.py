@@ -191,6 +191,20 @@ def test_tied_gas_has_the_mean_metallicity_of_the_stars_on_a_coarse_grid_too(lgm
     np.testing.assert_allclose(tied, free, rtol=2e-4)
 
 
+def test_how_dust_divides_the_stars_does_not_change_what_the_gas_emits(x64):
+    """A galaxy's gas has one metallicity, also where that of its stars depends on their age."""
+    galaxy = testing.fake_galaxy(metallicity=dspsx.AgeCorrelatedMDF())
+    lines, weights = NebularLines(galaxy.ssp), galaxy.weights()
+    share = jnp.asarray(np.random.default_rng(2).uniform(size=weights.shape))
+    screens = jnp.stack([weights * share, weights * (1.0 - share), 0.0 * weights])
+    for of_screens in (_luminosities(lines, galaxy.ssp, screens)[1], lines.continuum_parts(galaxy.ssp, screens)):
+        assert (of_screens[2] == 0).all()
+    together = luminosity(lines, galaxy.ssp, weights)
+    np.testing.assert_allclose(_luminosities(lines, galaxy.ssp, screens)[1].sum(0), together, rtol=1e-12)
+    parts = lines.continuum_parts(galaxy.ssp, weights[None])[0]
+    np.testing.assert_allclose(lines.continuum_parts(galaxy.ssp, screens).sum(0), parts, rtol=1e-12)
+
+
 def test_escape_takes_photons_from_every_line():
     ssp = testing.fake_ssp()
     lines, weights = NebularLines(ssp), single_age(ssp, 1, 1)

@@ -93,6 +93,11 @@ class Examples:
         mass = weights[:, : self.n_stars].sum(1, keepdims=True)
         if spectra is not None:
             self.flux = np.concatenate([self.flux, np.asarray(spectra, float).T])
+        if weights.shape[1] != len(self.flux):
+            raise TypeError(
+                f"compress: {type(full.lines).__name__} must write both `continuum_spectra` and `continuum_parts`, or neither; it "
+                f"gives {len(self.flux) - self.n_stars} spectra and {weights.shape[1] - self.n_stars} parts."
+            )
         population = (weights / np.where(mass > 0, mass, 1.0))[mass[:, 0] > 0]
         laws = [
             each_galaxy(_screens, draw(dataclasses.replace(full, dust=law()), rng, _N_LAW))[:, 0]

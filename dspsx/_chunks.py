@@ -1,0 +1,127 @@
+"""Chunks of galaxies: programs that go through a batch in chunks of one size, and how large these may be."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+#: Galaxies in a chunk at most, and bytes of its largest array: between compressed grids (3 us a galaxy, where 0.2 ms to
+#: dispatch a chunk must not count) and full ones (60 kB a galaxy, where chunks that stay near the caches are twice as fast).
+_CPU = 1024, 2**22
+_ACCELERATOR = 16384  # and a 64th of its memory: a program's temporaries are 4 to 13 times its largest array
+_LEAST = 64
+#: Chunks that a program goes through in one call on a CPU, and bytes of what they are given or give, at most.
+_MOST_CHUNKS, _TOGETHER = 16, 2**25
+BUFFER = 2**26  # bytes of results that wait to be written to a file
+
+
+@functools.lru_cache(maxsize=64)
+def program(task: Callable, treedef: Any, roles: tuple[str, ...], static: tuple[Any, ...], chosen: tuple[bool, ...]):
+    """The jitted program of a task, one for all batches of a structure; what it does with one chunk, to be looked at; and a
+    dict for what `plan` finds out of that.
+
+    Lists of leaves are cheaper to dispatch than models. A program that goes through many chunks is dispatched once, and its
+    working memory is asked for once: new memory costs more than what is computed in it.
+    """
+
+    def one(batched, common):
+        source = {"batched": iter(batched), "common": iter(common), "static": iter(static)}
+        model, questions = jax.tree.unflatten(treedef, [next(source[role]) for role in roles])
+        return task(model, questions, chosen)
+
+    many = jax.jit(jax.vmap(one, in_axes=(0, None)))
+
+    def run(batched, common, size, n_chunks):
+        """Chunks of `size` galaxies, one after the other in the same memory, as many as are needed of those that there are."""
+        chunk = lambda x, i: jax.lax.dynamic_slice_in_dim(x, i * size, size)  # noqa: E731
+        like = jax.eval_shape(many, [x[:size] for x in batched], common)
+        empty = jax.tree.map(lambda x: jnp.zeros((len(batched[0]), *x.shape[1:]), x.dtype), like)
+
+        def step(i, results):
+            found = many([chunk(x, i) for x in batched], common)
+            place = lambda result, x: jax.lax.dynamic_update_slice_in_dim(result, x, i * size, 0)  # noqa: E731
+            return jax.tree.map(place, results, found)
+
+        return jax.lax.fori_loop(np.int32(0), n_chunks, step, empty)
+
+    return jax.jit(run, static_argnums=2, compiler_options=_options()), many, {}
+
+
+def _options() -> dict[str, Any]:
+    """Of a CPU's vectors XLA uses at most half of the widest, for the sake of old ones that slowed down with these."""
+    return {"xla_cpu_prefer_vector_width": 512} if jax.default_backend() == "cpu" else {}
+
+
+def go_through(
+    program, common: list, size: int, n_chunks: int, batched: list, order: Any, into: list, tell: Callable
+) -> None:
+    """Fill the arrays `into` with the results of all galaxies, some chunks at a time."""
+    n, waiting, several = len(batched[0]), [], size * n_chunks
+    for start in [*range(0, n, several), n]:
+        if start < n:
+            rows = slice(start, min(start + several, n)) if order is None else order[start : start + several]
+            count = min(several, n - start)
+            needed = np.int32(-(-count // size))
+            result = jax.tree.leaves(program(part(batched, rows, several), common, size, needed))
+            for x in result:
+                x.copy_to_host_async()
+            waiting.append((rows, count, result))
+        if len(waiting) > 1 or start == n:  # one is gathered while the device is at work on the next
+            rows, count, result = waiting.pop(0)
+            for array, x in zip(into, result, strict=True):
+                array[rows] = np.asarray(x)[:count]
+            tell(count)
+
+
+def part(batched: list, rows: Any, size: int) -> list:
+    """Some rows of each array, and the last of them again up to `size`, so that all chunks have one shape."""
+    parts = [x[rows] for x in batched]
+    missing = size - len(parts[0])
+    return [np.concatenate([x, np.repeat(x[-1:], missing, axis=0)]) for x in parts] if missing else parts
+
+
+def plan(one_chunk: Any, plans: dict, batched: list, common: list, batch_size: int | str) -> tuple[int, int, Any]:
+    """The number of galaxies in a chunk (see `predict`), of chunks in a call of the program, and the shapes of what it gives
+    for a chunk.
+
+    Read off the traced program, which is compiled once, afterwards; and kept, since it takes as long as a thousand galaxies.
+    """
+    n = len(batched[0])
+    size, budget = _limits(device := next(iter((common or [jnp.zeros(())])[0].devices())))
+    while size > 16 and size // 4 >= n:
+        size //= 4
+    size = size if batch_size == "auto" else int(batch_size)
+    trace = lambda size: one_chunk.trace(part(batched, slice(0, size), size), common)  # noqa: E731
+    several = batch_size != "auto" or size < n
+    key = (batch_size, size, budget, several, _MOST_CHUNKS, BUFFER)
+    key += (*((x.shape[1:], x.dtype) for x in batched), *((x.shape, x.dtype) for x in common))
+    if key not in plans:
+        if batch_size == "auto":
+            largest = _largest(trace(size).jaxpr, size)
+            while size > _LEAST and largest > budget:
+                size, largest, several = size // 2, largest // 2, True
+        shapes = trace(size).out_info
+        n_bytes = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes))
+        n_bytes = max(n_bytes, size * sum(x[:1].nbytes for x in batched))
+        room = min(_TOGETHER, BUFFER) // max(1, n_bytes)
+        n_chunks = max(1, min(_MOST_CHUNKS, room)) if several and device.platform == "cpu" else 1
+        plans[key] = size, n_chunks, shapes
+    return plans[key]
+
+
+def _limits(device: Any) -> tuple[int, int]:
+    """Galaxies in a chunk at most, and bytes of its largest array at most."""
+    if device.platform == "cpu":
+        return _CPU
+    return _ACCELERATOR, (device.memory_stats() or {}).get("bytes_limit", 2**33) // 64
+
+
+def _largest(jaxpr: Any, size: int) -> int:
+    """Bytes of the largest array in a program among those with an axis of galaxies."""
+    is_program = lambda x: hasattr(x, "eqns")  # noqa: E731
+    found = [v.aval for eqn in jaxpr.eqns for v in eqn.outvars if size in getattr(v.aval, "shape", ())]
+    inner = [x for eqn in jaxpr.eqns for x in jax.tree.leaves(eqn.params, is_leaf=is_program) if is_program(x)]
+    return max([0, *(x.size * x.dtype.itemsize for x in found), *(_largest(x, size) for x in inner)])

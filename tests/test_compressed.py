@@ -256,7 +256,7 @@ class Half(Lines):
 
 
 def test_spectra_of_the_gas_need_their_parts():
-    with pytest.raises(TypeError, match="Half must write both .*continuum_parts.* 1 spectra and 0 parts"):
+    with pytest.raises(TypeError, match=r"Half must write both .*continuum_parts.* 1 spectra and 0 parts"):
         testing.fake_galaxy(lines=Half()).compress(n_galaxies=20, progress=False)
 
 

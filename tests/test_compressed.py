@@ -260,6 +260,19 @@ def test_spectra_of_the_gas_need_their_parts():
         testing.fake_galaxy(lines=Half()).compress(n_galaxies=20, progress=False)
 
 
+class Off(Lines):
+    """Gas whose continuum is switched off, although it could say of what parts it would be."""
+
+    def continuum_parts(self, ssp, weights):
+        return weights.sum((1, 2))[:, None]
+
+
+def test_parts_of_no_spectra_do_not_matter():
+    small = testing.fake_galaxy(lines=Off()).compress(n_galaxies=20, progress=False)
+    assert small.ssp.certificate.worst_mmag <= 1.0
+    assert not small.ssp.has_gas(small.lines)
+
+
 def test_two_screens_of_a_users_law_with_lines_and_igm_in_a_range():
     galaxy = testing.fake_galaxy(dust=BirthCloud(), lines=Lines(), igm=Step())
     small = galaxy.compress(redshift=(0.27, 0.33), n_galaxies=40, progress=False)

@@ -58,7 +58,9 @@ def _stars_gas_and_screens(galaxy: Any) -> Any:
     """Weights of the stars, and after these of the gas's spectra, if they are known; and the screens of dust."""
     # in one program: most of the time is that of compiling
     weights = galaxy.weights()
-    parts = None if galaxy.lines is None else galaxy.lines.continuum_parts(galaxy.ssp, weights[None])
+    lines = galaxy.lines
+    known = lines is not None and lines.continuum_spectra(galaxy.ssp.wave) is not None
+    parts = lines.continuum_parts(galaxy.ssp, weights[None]) if known else None
     gas = [] if parts is None else [parts[0]]
     return jnp.concatenate([weights.ravel(), *gas]), _screens(galaxy)
 

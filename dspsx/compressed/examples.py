@@ -59,8 +59,9 @@ def _stars_gas_and_screens(galaxy: Any) -> Any:
     # in one program: most of the time is that of compiling
     weights = galaxy.weights()
     lines = galaxy.lines
-    known = lines is not None and lines.continuum_spectra(galaxy.ssp.wave) is not None
-    parts = lines.continuum_parts(galaxy.ssp, weights[None]) if known else None
+    parts = None
+    if lines is not None and lines.continuum_spectra(galaxy.ssp.wave) is not None:
+        parts = lines.continuum_parts(galaxy.ssp, weights[None])
     gas = [] if parts is None else [parts[0]]
     return jnp.concatenate([weights.ravel(), *gas]), _screens(galaxy)
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dspsx._model import Scalar
-from dspsx._numerics import gauss_legendre, matmul, pow10, sort_few, total
+from dspsx._numerics import gauss_legendre, matmul, pow10, sort_few
 
 #: Histories are never asked for their rate before this cosmic time, Gyr (a thousand years).
 T_FIRST = 1e-6
@@ -97,10 +97,8 @@ def hat_age_weights(sfh: Any, lg_age: Float[Array, " age"], t_obs: Scalar) -> Fl
         age, weight = nodes(low[panels], ages[panels] - low[panels], order)
         older = weight * fractions(age, lg_lo[panels], lg_hi[panels])
         inner = np.tile(np.clip(panels, 1, n - 1), order)[:, None]
-        # of the grid's ages, those that these panels have to do with
-        reach = np.arange(inner[0, 0] - 1, inner[-1, 0] + 1)
-        hat = jnp.where(reach == inner, older[:, None], 0.0)
-        hats.append((reach, hat + jnp.where(reach == inner - 1, (weight - older)[:, None], 0.0)))
+        hat = jnp.where(np.arange(n) == inner, older[:, None], 0.0)
+        hats.append(hat + jnp.where(np.arange(n) == inner - 1, (weight - older)[:, None], 0.0))
         found.append((age, np.tile(panels, order)))
     # of the window the last panel alone ends at t_obs, and changes with it
     fixed = nodes(start[n:-1], start[n + 1 :] - start[n:-1], _ORDER_WINDOW)
@@ -146,12 +144,7 @@ def hat_age_weights(sfh: Any, lg_age: Float[Array, " age"], t_obs: Scalar) -> Fl
         masses += _shares(sfh.checked_rate(age, t_obs) * weight, fractions(age, lo, hi), collect)
         cells.append(broken_cell)
     where = jnp.concatenate([x for cell in cells for x in (cell - 1, cell)])
-    parts = jnp.split(of_cells, np.cumsum([len(p) for _, p in found])[:-1])
-    young = total(
-        jnp.pad(matmul(part, hat), (reach[0], n - 1 - reach[-1]))
-        for part, (reach, hat) in zip(parts, hats, strict=True)
-    )
-    return young + _placed(n, jnp.concatenate(masses), where)
+    return matmul(of_cells, jnp.concatenate(hats)) + _placed(n, jnp.concatenate(masses), where)
 
 
 def _shares(mass, older, collect):

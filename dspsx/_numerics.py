@@ -206,11 +206,9 @@ def _row(x, like):
 
 def sum_of_products(weights: Float[Array, " part"], parts: Float[Array, "*shape part_n"]) -> Float[Array, "*shape n"]:
     """weights (part,) times parts (..., part x n), summed over the parts: (..., n)."""
-    if parts.ndim == 1:
-        return matmul(weights, parts.reshape(weights.size, -1))
-    # one by one: a batch of galaxies is slow with more axes; split, because the transpose of an index is a sum with zeros
-    rows = jnp.split(parts, len(parts))
-    return jnp.stack([sum_of_products(weights, row.reshape(parts.shape[1:])) for row in rows])
+    # the weights once for each row: a batch of galaxies is slow with axes that only one of two factors has
+    each = jnp.broadcast_to(weights, (*parts.shape[:-1], 1, weights.size))
+    return matmul(each, parts.reshape(*parts.shape[:-1], weights.size, -1))[..., 0, :]
 
 
 @jax.custom_jvp

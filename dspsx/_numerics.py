@@ -180,6 +180,19 @@ def _hat_weights(cdf_of, moment_of, grid, mean, scatter):
     return jnp.maximum(weights, 0.0)  # rounding only
 
 
+def interpolation_weights(x: Any, grid: Any) -> Float[Array, " n"]:
+    """Weights of the points of an increasing grid in the linear interpolation to x; beyond the grid its nearest end.
+
+    On a point the derivative is the mean of those on its two sides, as in a central difference; on an end, that inside.
+    """
+    grid = jnp.asarray(grid, x.dtype)
+    x = jnp.where(x < grid[0], grid[0], jnp.where(x > grid[-1], grid[-1], x))
+    passed = 0.5 * ((x > grid[1:-1]).astype(x.dtype) + (x >= grid[1:-1]).astype(x.dtype))
+    here = -jnp.diff(passed, prepend=1.0, append=0.0)  # share of each interval: one, or two halves
+    part = here * (x - grid[:-1]) / jnp.diff(grid)
+    return jnp.pad(here - part, (0, 1)) + jnp.pad(part, (1, 0))
+
+
 def matmul(x, matrix):
     """x @ matrix in the full precision of its dtype, on an accelerator too; the matrix may be a constant in NumPy."""
     return jnp.matmul(x, jnp.asarray(matrix, x.dtype), precision=jax.lax.Precision.HIGHEST)

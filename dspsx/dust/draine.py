@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from dspsx import units
 from dspsx._files import data_folder, open_hdf5
 from dspsx._model import AbstractModel, Scalar, data, param
-from dspsx._numerics import matmul
+from dspsx._numerics import interpolation_weights, matmul
 from dspsx.dust.emission import DustEmission
 
 #: Largest intensity of starlight, in that of the solar neighbourhood, that a power law of intensities reaches.
@@ -163,7 +163,8 @@ class DraineLi07(DustEmission):
         table = self.table
         ratio = jnp.log(_U_MAX / self.u_min) / (1.0 - self.u_min / _U_MAX)
         bright = self.gamma * ratio / (1.0 - self.gamma + self.gamma * ratio)
-        weights = _hats(self.q_pah, table.q_pah)[:, None] * _hats(jnp.log(self.u_min), jnp.log(table.u_min))[None, :]
+        weights = interpolation_weights(self.q_pah, table.q_pah)[:, None]
+        weights = weights * interpolation_weights(jnp.log(self.u_min), jnp.log(table.u_min))[None, :]
         weights = jnp.concatenate([(1.0 - bright) * weights.ravel(), bright * weights.ravel()])
         light = matmul(matmul(weights, table.factors), table.spectra)
         step = jnp.log(table.wave[-1] / table.wave[0]) / (table.wave.size - 1)
@@ -171,9 +172,3 @@ class DraineLi07(DustEmission):
         cell = jnp.minimum(place.astype(jnp.int32), table.wave.size - 2)
         part = place - cell.astype(place.dtype)
         return light[cell] * (1.0 - part) + light[cell + 1] * part
-
-
-def _hats(x: Scalar, grid: Float[Array, " n"]) -> Float[Array, " n"]:
-    """Weights of the points of an increasing grid in the linear interpolation to x; beyond the grid its nearest end."""
-    part = jnp.clip((x - grid[:-1]) / jnp.diff(grid), 0.0, 1.0)
-    return jnp.pad(part, (1, 0), constant_values=1.0) - jnp.pad(part, (0, 1))

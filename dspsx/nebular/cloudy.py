@@ -9,10 +9,10 @@ from jaxtyping import Array, Float
 
 from dspsx import units
 from dspsx._model import Scalar, data, param
-from dspsx._numerics import matmul, outer, sum_of_products
+from dspsx._numerics import interpolation_weights, matmul, outer, sum_of_products
 from dspsx.nebular.names import NamedLines, find_line, unique_names
 from dspsx.nebular.photons import LYMAN_LIMIT, PHOTONS, photons
-from dspsx.nebular.tables import continuum_table, cubic, interpolate, line_table, linear, within
+from dspsx.nebular.tables import continuum_table, cubic, interpolate, line_table, within
 from dspsx.ssp import SSPGrid, SSPLibrary
 
 #: Least rate (1e31 photons per second) by which a mean over photons is divided, so that no photons make no NaN.
@@ -194,7 +194,7 @@ class NebularLines(NamedLines):
         """Lsun in each line of the gas behind each screen."""
         at = self._state(moments)
         steady = jnp.exp(matmul(outer(*map(cubic, at, self.nodes)), self.steady))
-        change = matmul(outer(*map(linear, at, self.nodes)), self.by_age)
+        change = matmul(outer(*map(interpolation_weights, at, self.nodes)), self.by_age)
         return ((1.0 - self.escape) * steady)[None, :] * self._of_ages(moments, change)
 
     def _parts(self, moments: Float[Array, "screen moment"]) -> Float[Array, "screen part"] | None:

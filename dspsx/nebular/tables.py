@@ -90,12 +90,6 @@ def _distance(x, nodes: tuple[float, ...]):
     return jnp.clip(t, -1.0, 1.0), left, right
 
 
-def linear(x: Float[Array, ""], nodes: tuple[float, ...]) -> Float[Array, " node"]:
-    """Weights of the nodes in linear interpolation at x."""
-    t, _, _ = _distance(x, nodes)
-    return 1.0 - jnp.abs(t)
-
-
 def cubic(x: Float[Array, ""], nodes: tuple[float, ...]) -> Float[Array, " node"]:
     """Weights of the nodes in interpolation at x by Hermite cubics whose slopes are those of parabolas through three nodes."""
     t, left, right = _distance(x, nodes)

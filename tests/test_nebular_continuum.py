@@ -309,6 +309,26 @@ def test_gradients_are_those_of_finite_differences(tied, x64):
         )
 
 
+def test_gradients_on_the_nodes_of_the_table(x64):
+    """Of what is linear between nodes, the mean of both sides; at its ends, the inside."""
+    ssp = testing.fake_ssp()
+    lines = NebularLines(ssp, tied=False)
+    weights = jnp.full((1, 4, 12), 1e6)
+
+    def of(logu, lgmet):
+        changed = eqx.tree_at(lambda x: (x.logu, x.lgmet_gas), lines, (logu, lgmet))
+        return jnp.log(changed.luminosities(ssp, weights)[1].sum(0))
+
+    value, slope = jax.jit(of), jax.jit(jax.jacfwd(of, argnums=(0, 1)))
+    step = 1e-6
+    for nodes, i in zip(lines.nodes, range(2), strict=True):
+        for k, node in enumerate(nodes):
+            ends = [node - step * (k > 0), node + step * (k < len(nodes) - 1)]
+            where = [jnp.asarray([-2.3, -2.6]).at[i].set(x) for x in (*ends, node)]
+            expected = (value(*where[1]) - value(*where[0])) / (ends[1] - ends[0])
+            np.testing.assert_allclose(slope(*where[2])[i], expected, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_gradients_are_finite_at_the_edges(tied, precision):
     ssp = testing.fake_ssp()

@@ -221,6 +221,23 @@ def test_gradients_agree_with_finite_differences(name, x64):
 
 
 @each
+def test_gradients_at_the_defaults_lie_between_those_of_the_two_sides(name, x64):
+    """Where a fit starts: a default may lie on a kink, or on a node of a table, but not on a wrong derivative."""
+    params, rest = scalars(BUILD[name]())
+    leaves, structure = jax.tree.flatten(params)
+    at = lambda leaves: eqx.combine(jax.tree.unflatten(structure, leaves), rest)  # noqa: E731
+    slopes = jax.tree.leaves(gradient(at(leaves))) if leaves else []
+    for i, (x, slope) in enumerate(zip(leaves, slopes, strict=True)):
+        for place in np.ndindex(x.shape):
+            step = 1e-6 * max(1.0, abs(float(x[place])))
+            changed = [[*leaves[:i], x.at[place].add(d), *leaves[i + 1 :]] for d in (-step, 0.0, step)]
+            values = np.array([float(product(evaluate(at(y)))) for y in changed])
+            sides = np.sort(np.diff(values) / step)
+            slack = 3e-4 * np.abs(sides).max() + 1e-7 * np.abs(values[1])
+            assert sides[0] - slack <= slope[place] <= sides[1] + slack, (i, place, float(x[place]), sides, slope)
+
+
+@each
 def test_built_in_a_batch_then_sliced_equals_built_once(name):
     model = BUILD[name]()
     theta = dspsx.named_parameters(model)

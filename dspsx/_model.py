@@ -46,9 +46,25 @@ DATA = "data"
 FOREIGN = Parameter(doc="array of a foreign module")
 
 
+def _oddity(x: Any) -> str:
+    """What is odd about a value out of which JAX and NumPy would read numbers; empty for nothing."""
+    if isinstance(x, str | bytes) or getattr(getattr(x, "dtype", None), "kind", "") in ("S", "U"):
+        return f"is text, {x!r:.40}, where a number belongs"
+    if hasattr(x, "unit") and hasattr(x, "to_value") and str(x.unit):
+        return f"has a unit, {x.unit}, which would be lost: give the number alone"
+    return "holds masked values, which would count" if np.ma.is_masked(x) else ""
+
+
+def plain(what: str, x: Any, unit: str = "") -> Any:
+    """x, if it is numbers alone; raises TypeError for text, for quantities with a unit and for masked values."""
+    if oddity := _oddity(x):
+        raise TypeError(f"{what} {oddity}{', in ' + unit if unit and 'unit' in oddity else ''}.")
+    return x
+
+
 def _as_float(x: Any) -> Any:
     """Strongly typed array of the default float dtype; what cannot be one is left for the check that names the field."""
-    if isinstance(x, str | bytes):  # JAX reads a number out of these
+    if _oddity(x):
         return x
     try:
         return jnp.asarray(x, dtype=float)
@@ -95,6 +111,8 @@ class AbstractModel(eqx.Module):
     """Base of everything in dspsx. Checks parameters at construction: type, shape and, where concrete, value."""
 
     def __check_init__(self):
+        for name, info in _field_info(type(self)).items():
+            plain(f"{type(self).__name__}.{name}", getattr(self, name), getattr(info, "unit", ""))
         for name, info in parameters_of(type(self)).items():
             _check_parameter(type(self).__name__, name, info, getattr(self, name))
         for field in dataclasses.fields(self):

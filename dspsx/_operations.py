@@ -23,6 +23,7 @@ from dspsx._model import (
     is_batched,
     is_concrete,
     named_parameters,
+    plain,
 )
 from dspsx._numerics import to_bounded, to_unbounded
 
@@ -100,9 +101,14 @@ def stack(models: Sequence[M]) -> M:
 
     Evaluate it with `eqx.filter_vmap(fn, in_axes=(dspsx.batch_axes(batch),))(batch)`.
     """
+    if isinstance(models, AbstractModel):
+        raise TypeError(f"stack: expected a list of models; got one {type(models).__name__}.")
     models = list(models)
     if not models:
         raise ValueError("stack needs at least one model.")
+    for i, model in enumerate(models):
+        if not isinstance(model, AbstractModel):
+            raise TypeError(f"stack: expected models of dspsx; model {i} is {model!r:.60} ({type(model).__name__}).")
     first = models[0]
     structure = jax.tree.structure(first)
     for i, model in enumerate(models[1:], 1):
@@ -212,7 +218,10 @@ def _check_again(model: Any) -> None:
 def _like(old: Any, new: Any) -> Any:
     if not eqx.is_array(old):
         return new
-    array = jnp.asarray(new, dtype=old.dtype)
+    try:
+        array = jnp.asarray(plain("replace: the value", new), dtype=old.dtype)
+    except ValueError as error:
+        raise TypeError(f"replace: a parameter is a number or an array of them; got {new!r}.") from error
     if array.shape != old.shape:
         raise ValueError(f"replace: the value has shape {array.shape}, but the parameter has shape {old.shape}.")
     return array

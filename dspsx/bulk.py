@@ -17,7 +17,7 @@ from jax.tree_util import keystr, tree_leaves_with_path
 
 from dspsx import _chunks
 from dspsx._files import write_hdf5
-from dspsx._model import FOREIGN, AbstractModel, is_batched, is_concrete, leaf_infos
+from dspsx._model import FOREIGN, AbstractModel, interval, is_batched, is_concrete, leaf_infos, parameters_of
 from dspsx._operations import batch_axes, partition
 from dspsx.compressed.bands import BandSSP, BandTable
 from dspsx.filters import FilterSet
@@ -320,6 +320,15 @@ def _check(caller: str, batch: Any, questions: dict, batch_size: Any, output: An
         else:
             ssp.check_range(batch.redshift)
     cls = type(batch)
+    if (info := parameters_of(cls).get("redshift")) is not None:
+        lo, hi = (inf if bound is None else bound for bound, inf in zip(info.bounds, (-np.inf, np.inf), strict=True))
+        z = np.atleast_1d(np.asarray(batch.redshift))
+        odd = z[~((z >= lo) & (z <= hi))]  # NaN is odd, too
+        if odd.size:
+            raise ValueError(
+                f"{caller}: redshift {odd[0]:g} is outside its bounds {interval(info)} ({odd.size} of {z.size} galaxies): leave "
+                "these galaxies out."
+            )
     for question in questions.values():
         if isinstance(question, str) and not _is_question(cls, question):
             if isinstance(getattr(batch, question, None), jax.Array | np.ndarray):

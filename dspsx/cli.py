@@ -169,6 +169,8 @@ def _ssp(options: argparse.Namespace) -> int:
             _fetch(options)
         elif options.action == "import":
             names = ("out", "flux_unit", "wave_unit", "medium", "l_sun", "z", "force")
+            if odd := [pair for pair in options.about if "=" not in pair]:
+                raise ValueError(f"--about takes KEY=VALUE, such as imf=Chabrier; got {odd[0]!r}.")
             about = dict(pair.partition("=")[::2] for pair in options.about)
             path = importing.import_library(options.files, about=about, **{n: getattr(options, n) for n in names})
             print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)", *checking.check(path), sep="\n")

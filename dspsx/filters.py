@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 
 from dspsx import _band_integrals, units
 from dspsx._files import open_hdf5
-from dspsx._model import AbstractModel, Number, data, is_concrete
+from dspsx._model import AbstractModel, Number, data, is_concrete, plain
 from dspsx._numerics import gauss_legendre, matmul
 
 _EMBEDDED_FILE = "filters.h5"
@@ -178,7 +178,7 @@ class FilterSet(AbstractModel):
         """
         curves = _embedded()
         chosen: list[str] = []
-        patterns = [names] if isinstance(names, str) else list(names)
+        patterns = list(names) if isinstance(names, Iterable) and not isinstance(names, str) else [names]
         if not patterns or not all(isinstance(pattern, str) for pattern in patterns):
             raise ValueError(f"FilterSet.load needs at least one name or glob, such as 'lsst_*'; got {patterns!r}.")
         for pattern in patterns:
@@ -197,7 +197,8 @@ class FilterSet(AbstractModel):
     def from_arrays(cls, names: Sequence[str], waves: Sequence, transmissions: Sequence) -> "FilterSet":
         """Bands from arrays: a name, wavelengths in Angstrom (increasing) and a transmission each, of any lengths.
 
-        Raises ValueError naming the band for a wrong shape, order, unit, NaN or a negative transmission.
+        Wavelengths with a unit of astropy are converted. Raises ValueError naming the band for a wrong shape, order, unit, NaN or
+        a negative transmission, TypeError for text or masked values.
         """
         names = (names,) if isinstance(names, str) else tuple(names)
         if not names or len(set(names)) != len(names):
@@ -217,7 +218,9 @@ class FilterSet(AbstractModel):
 
         Names are the files' own, without the suffix, unless given.
         """
-        paths = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+        paths = list(paths) if isinstance(paths, Iterable) and not isinstance(paths, str) else [paths]
+        if odd := [path for path in paths if not isinstance(path, str | os.PathLike)]:
+            raise TypeError(f"FilterSet.from_files: expected names of files; got {odd[0]!r}.")
         curves = [_read_curve(pathlib.Path(path)) for path in paths]
         names = [pathlib.Path(path).stem for path in paths] if names is None else names
         return cls.from_arrays(names, [w for w, _ in curves], [t for _, t in curves])
@@ -254,7 +257,12 @@ def _embedded() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def _checked(name: str, wave, transmission) -> tuple[np.ndarray, np.ndarray]:
-    w, t = np.asarray(wave, float), np.asarray(transmission, float)
+    with_unit = hasattr(wave, "unit") and hasattr(wave, "to_value")
+    wave = plain(f"filter {name}: its wavelength", wave.to_value("Angstrom") if with_unit else wave)
+    try:
+        w, t = np.asarray(wave, float), np.asarray(plain(f"filter {name}: its transmission", transmission), float)
+    except ValueError as error:
+        raise ValueError(f"filter {name}: needs two arrays of numbers [{error}].") from None
     if w.ndim != 1 or w.shape != t.shape or w.size < 2:
         raise ValueError(
             f"filter {name}: needs two arrays of one length, at least 2; got shapes {w.shape} and {t.shape}."

@@ -86,7 +86,11 @@ class GalaxySEDModel(AbstractModel):
     def _warn(self) -> None:
         """Tell what the prediction will lack; not under a trace, where values cannot be looked at."""
         z = self.redshift
-        if not eqx.is_inexact_array(z) or z.ndim or not all(map(is_concrete, jax.tree.leaves(self))):
+        if (
+            not (isinstance(z, jax.Array) and eqx.is_inexact_array(z))
+            or z.ndim
+            or not all(map(is_concrete, jax.tree.leaves(self)))
+        ):
             return
         if not 0 <= float(z) <= 20:
             return  # the parameter's own check says so
@@ -219,8 +223,9 @@ class GalaxySEDModel(AbstractModel):
 
         `magnitudes()`, `fluxes()`, `weights()`, `sfr()` ... are called as before, with the same parameters and gradients; only
         the wavelengths at which dust is evaluated have changed. The approximation is certified: `small.ssp.certificate` says
-        how it compares with the exact integral for galaxies drawn at random from the whole parameter box, and at worst it is
-        within `tol` magnitudes.
+        how it compares with the exact integral for galaxies drawn at random from the whole box of the free parameters, and at
+        worst it is within `tol` magnitudes. Parameters that are not free (such as `bump_wave` of a law of dust, or `scale` of an
+        intergalactic medium) have the values that they have here: set these first.
 
         **Arguments:** `filters`, the galaxy's own unless given; `redshift`, one number (the galaxy's own unless given) or a
         pair (lowest, highest) for a table with any redshift between them; `tol` in mag; `depth`, the dimming by dust in mag
@@ -228,7 +233,7 @@ class GalaxySEDModel(AbstractModel):
         `n_galaxies` of the certificate.
 
         Raises ValueError if the tolerance cannot be met. Other dust of a kind that dspsx has may be put in afterwards; the
-        certificate holds for the galaxy's own. Another `igm` may not, since its edges need nodes of their own.
+        certificate holds for the galaxy's own, with its own `igm` (another is refused: its edges need nodes of their own).
         """
         from dspsx.compressed import compress
 

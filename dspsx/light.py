@@ -162,6 +162,12 @@ class Light:
             wave, luminosity = lines.luminosities_separable(self.galaxy.ssp, metallicity[:, 0], mass)
         else:
             wave, luminosity = lines.luminosities(self.galaxy.ssp, metallicity[None] * mass[:, None, :])
+        shapes = jnp.shape(wave), jnp.shape(luminosity)
+        if len(shapes[0]) != 1 or shapes[1] != (len(mass), *shapes[0]):
+            raise ValueError(
+                f"{type(lines).__name__}.luminosities must return wavelengths (line,) and luminosities (screen, line), here of "
+                f"{len(mass)} screen(s) of dust; got shapes {shapes[0]} and {shapes[1]}."
+            )
         return wave, luminosity, self._dust(wave)
 
     def _gas_among_stars(self, ssp: SSPLibrary) -> bool:

@@ -55,6 +55,22 @@ def axes_of_fake():
 # --- parameters
 
 
+class Quantity:
+    """A number with a unit, as astropy has them."""
+
+    def __init__(self, value, unit):
+        self.value, self.unit = np.asarray(value, float), unit
+
+    def to_value(self, unit):
+        return self.value * {("nm", "Angstrom"): 10.0}[self.unit, unit]
+
+    def __array__(self, dtype=None, copy=None):
+        return self.value
+
+
+MASKED = np.ma.masked_equal([1.0, -99.0, 1.0], -99.0)
+
+
 @table(
     case("array", lambda: dspsx.Calzetti00(av=[1, 2]), ValueError, "Calzetti00.av", "(2,)", "single number", "stack"),
     case("array of one", lambda: dspsx.Calzetti00(av=[1.0]), ValueError, "Calzetti00.av", "(1,)", "single number"),
@@ -75,6 +91,12 @@ def axes_of_fake():
     case("redshift 21", lambda: galaxy(redshift=21.0), ValueError, "GalaxySEDModel.redshift = 21", "[0, 20]"),
     case("redshift text", lambda: galaxy(redshift="low"), TypeError, "GalaxySEDModel.redshift", "'low'", "number"),
     case("number in text", lambda: galaxy(redshift="0.1"), TypeError, "GalaxySEDModel.redshift", "'0.1'", "number"),
+    case(
+        "number in an array of text", lambda: galaxy(redshift=np.array("0.1")), TypeError, "redshift", "'0.1'", "number"
+    ),
+    case("unit", lambda: dspsx.DelayedTauSFH(tau=Quantity(10, "Myr")), TypeError, "DelayedTauSFH.tau", "Myr", "in Gyr"),
+    case("masked", lambda: galaxy(redshift=MASKED[1]), TypeError, "GalaxySEDModel.redshift", "masked"),
+    case("masked table", lambda: TabulatedSFH(np.arange(1.0, 4.0), MASKED), TypeError, "sfr_table", "masked"),
     case("redshift None", lambda: galaxy(redshift=None), TypeError, "GalaxySEDModel.redshift", "None", "number"),
     case(
         "redshift a grid", lambda: GalaxySEDModel(testing.fake_ssp()), TypeError, "GalaxySEDModel.redshift", "SSPGrid"
@@ -270,6 +292,11 @@ def one(wave=(4000.0, 5000.0, 6000.0), transmission=(0.0, 1.0, 0.0)):
         "each name once",
         "['b', 'b']",
     ),
+    case("text", one(np.array(["a", "b", "c"])), TypeError, "filter b", "text"),
+    case("a list of text", one(("a", "b", "c")), ValueError, "filter b", "numbers"),
+    case("words", one(transmission=(0, [1, 2], 0)), ValueError, "filter b", "numbers"),
+    case("masked", one(transmission=MASKED), TypeError, "filter b", "transmission", "masked"),
+    case("no file", lambda: FilterSet.from_files(None), TypeError, "from_files", "None"),  # pyright: ignore[reportArgumentType]
     case("none", lambda: FilterSet.from_arrays([], [], []), ValueError, "at least one band"),
     case("counts", lambda: FilterSet.from_arrays(["b"], [], []), ValueError, "1 names", "0 wavelength arrays"),
     case("unknown name", lambda: FilterSet.load("lsst_w"), ValueError, "'lsst_w'", "lsst_z", "available()"),
@@ -574,6 +601,11 @@ def halves_of_two_models():
     return dspsx.combine(theta, dspsx.partition(galaxy())[1])
 
 
+def test_wavelengths_with_a_unit_are_converted():
+    found = FilterSet.from_arrays(["b"], [Quantity((1500, 1600, 1700), "nm")], [(0, 1, 0)])
+    assert eqx.tree_equal(found, one((15000, 16000, 17000), (0, 1, 0))())
+
+
 def age(value):
     return lambda: dspsx.replace(galaxy(), lambda g: g.sfh.age, value)
 
@@ -587,7 +619,10 @@ def place(where, value):
     case("NaN", age(np.nan), ValueError, "sfh.age", "NaN"),
     case("infinite", age(np.inf), ValueError, "sfh.age", "inf"),
     case("shape", age([1, 2]), ValueError, "shape (2,)", "shape ()"),
-    case("text", age("old"), (TypeError, ValueError), "old"),
+    case("text", age("old"), TypeError, "'old'"),
+    case("number in text", age("3.0"), TypeError, "'3.0'", "number"),
+    case("None", age(None), TypeError, "None"),
+    case("unit", age(Quantity(3, "Gyr")), TypeError, "unit"),
     case("misspelt", place(lambda g: g.sfh.agee, 1.0), AttributeError, "agee"),
     case("too few values", place(lambda g: (g.sfh.age, g.redshift), (1,)), ValueError, "2 place(s)", "1 value(s)"),
     case("NaN in a grid", place(lambda g: g.ssp.flux, np.full((4, 12, 60), np.nan)), ValueError, "SSPGrid.flux"),
@@ -621,7 +656,7 @@ def test_replace_leaves_the_original():
     case("times", lambda: dspsx.stack([TabulatedSFH(T, T), TabulatedSFH(2 * T, T)]), ValueError, "different data"),
     case("lengths", lambda: dspsx.stack([TabulatedSFH(T, T), TabulatedSFH(T[1:], T[1:])]), ValueError, "data"),
     case("filters", lambda: dspsx.stack([galaxy(), galaxy(filters=FilterSet.load("lsst_g"))]), ValueError, "model 1"),
-    case("not a model", lambda: dspsx.stack([galaxy(), None]), ValueError, "model 1", "None"),
+    case("not a model", lambda: dspsx.stack([galaxy(), None]), TypeError, "model 1", "None"),
     case("batch and one", lambda: dspsx.stack([dspsx.stack(tuple_of(2)), galaxy()]), ValueError, "stack"),
     case("beyond the end", lambda: dspsx.take(dspsx.stack(tuple_of(2)), 2), IndexError, "2"),
     case("before the start", lambda: dspsx.take(dspsx.stack(tuple_of(2)), -3), IndexError, "3"),

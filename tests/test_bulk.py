@@ -488,3 +488,11 @@ def test_the_gradient_never_holds_a_spectral_cube(monkeypatch):
     predict_and_gradient(batch, lambda g: g.fluxes().sum(), where=lambda g: (g.sfh, g.dust))
     _, n_age, n_wave = batch.ssp.flux.shape
     assert 0 < max(largest) < 64 * n_age * n_wave * 4
+
+
+def test_redshifts_that_no_galaxy_has_are_told():
+    batch = dspsx.stack([testing.fake_galaxy()] * 3)
+    for value in (-0.1, np.nan, 21.0):
+        odd = eqx.tree_at(lambda g: g.redshift, batch, batch.redshift.at[1].set(value))
+        with pytest.raises(ValueError, match=rf"predict: redshift {value:g} is outside .*1 of 3 galaxies"):
+            dspsx.predict(odd, "magnitudes", progress=False)

@@ -273,6 +273,16 @@ def test_parts_of_no_spectra_do_not_matter():
     assert not small.ssp.has_gas(small.lines)
 
 
+def test_gas_takes_a_band_that_crosses_the_lyman_limit():
+    """Where it is blueward of it nothing may be left; elsewhere in the range it is certified all the same."""
+    galaxy = dspsx.GalaxySEDModel(
+        filters=FilterSet.load("galex_fuv"), sfh=dspsx.DelayedTauSFH(), dust=dspsx.Salim18(), lines=dspsx.NebularLines()
+    )
+    certificate = galaxy.compress(redshift=(0.8, 1.1), n_galaxies=100, progress=False).ssp.certificate
+    assert certificate.worst_mmag < 1.0
+    assert "blueward of the Lyman limit" in certificate.excepted
+
+
 def test_two_screens_of_a_users_law_with_lines_and_igm_in_a_range():
     galaxy = testing.fake_galaxy(dust=BirthCloud(), lines=Lines(), igm=Step())
     small = galaxy.compress(redshift=(0.27, 0.33), n_galaxies=40, progress=False)
@@ -353,7 +363,8 @@ BAD = [
     (ValueError, "tol must be", [{"tol": 0.0}, {"tol": -1e-3}, {"tol": "x"}]),
     (ValueError, "depth must be", [{"depth": 0.0}]),
     (ValueError, "between 0 and 20", [{"redshift": z} for z in (-1.0, (0.5, 0.2), float("nan"))]),
-    (ValueError, "number or a pair", [{"redshift": z} for z in ("z", (0.1, 0.2, 0.3))]),
+    (ValueError, "number or a pair", [{"redshift": (0.1, 0.2, 0.3)}]),
+    (TypeError, "text", [{"redshift": "0.5"}]),
     (TypeError, "FilterSet", [{"filters": "lsst"}]),
 ]
 

@@ -70,3 +70,18 @@ def test_no_lines_and_no_such_unit(galaxy):
     with pytest.raises(ValueError, match="unknown flux unit 'Jy'; use one of cgs"):
         galaxy.line_fluxes("Jy")
     assert jnp.isfinite(galaxy.magnitudes()).all()
+
+
+@pytest.mark.parametrize("shape", [(2,), (1, 3), (3, 2)])
+def test_luminosities_of_another_shape_are_refused(shape):
+    """One row for each screen of dust: a row too few would count for each of them."""
+
+    class Odd(dspsx.EmissionLines):
+        def luminosities(self, ssp, weights):
+            return jnp.asarray([5008.0, 6564.0]), jnp.ones(shape)
+
+        def luminosities_separable(self, ssp, metallicity, mass):  # that of the base has annotations, checked in tests
+            return self.luminosities(ssp, None)
+
+    with pytest.raises(ValueError, match=r"Odd\.luminosities must return .* 2 screen"):
+        testing.fake_galaxy(lines=Odd(), dust=dspsx.CharlotFall00()).line_luminosities()

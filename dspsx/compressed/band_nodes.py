@@ -29,7 +29,7 @@ def one_redshift(
     bands = full.filters.names
     medium = examples.on_the_way(np.array([lo]))
     found = [
-        band_nodes(name, value[None, b], medium, examples, tol)
+        band_nodes(name, value[None, b], medium, examples, tol, examples.dimmest)
         for b, (name, tol) in enumerate(zip(bands, tols, strict=True))
     ]
     series = [[examples.flux[:, j] @ (p[b, j][:, None] * phi) for b, (j, _, phi) in enumerate(found)] for p in rows]
@@ -70,10 +70,16 @@ def gas_ends(full: Any, lo: float, hi: float) -> tuple[float, float] | None:
 
 
 def band_nodes(
-    name: str, seen: np.ndarray, transmission: np.ndarray, examples: Examples, tol: float, guess: int = 1
+    name: str,
+    seen: np.ndarray,
+    transmission: np.ndarray,
+    examples: Examples,
+    tol: float,
+    dimmest: Any,
+    guess: int = 1,
 ) -> Any:
     """The wavelengths that a band sees by its projections `seen` (redshift, wave), its nodes among them (`guess`: about so
-    many), and its functions phi."""
+    many), and its functions phi; `dimmest` as in `fit`."""
     visible = (seen > 0).any(0) & (examples.light > 0).any(0)
     if not visible.any():
         return np.array([0]), np.array([0]), np.ones((1, 1))
@@ -85,7 +91,7 @@ def band_nodes(
     n_test = min(len(light), len(transmission) - examples.n_fit)
     part = transmission[: examples.n_fit + n_test, j]
     try:
-        nodes, phi = fit(seen[:, j], light, part, examples.n_fit, tol * SHARES["nodes"], examples.dimmest, guess)
+        nodes, phi = fit(seen[:, j], light, part, examples.n_fit, tol * SHARES["nodes"], dimmest, guess)
     except ValueError as error:
         raise ValueError(
             f"compress: the tolerance of {tol * MMAG:g} mmag cannot be met in {name}: {error}. Give a larger tol."

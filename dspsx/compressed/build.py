@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dspsx._model import is_concrete, require_single
+from dspsx._model import is_concrete, plain, require_single
 from dspsx._progress import Progress
 from dspsx.compressed.band_nodes import one_redshift
 from dspsx.compressed.errors import MMAG, Validation, certify
@@ -77,7 +77,7 @@ def _checked(galaxy: Any, filters: Any, redshift: Any, tol: Any, depth: Any) -> 
         raise ValueError(f"compress: depth must be a number of magnitudes of dimming above 0, or None; got {depth!r}.")
     if filters is not None and not isinstance(filters, FilterSet):
         raise TypeError(f"compress: filters must be a FilterSet, such as FilterSet.load('lsst_*'); got {filters!r}.")
-    given = float(galaxy.redshift) if redshift is None else redshift
+    given = float(galaxy.redshift) if redshift is None else plain("compress: redshift", redshift)
     try:
         lo, hi = (float(x) for x in (given if isinstance(given, tuple | list) else (given, given)))
     except (TypeError, ValueError):

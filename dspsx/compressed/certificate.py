@@ -9,7 +9,8 @@ from dspsx._model import AbstractModel
 
 @final
 class Certificate(AbstractModel):
-    """Errors of a compressed galaxy against the exact integral, over galaxies drawn from the whole parameter box.
+    """Errors of a compressed galaxy against the exact integral, over galaxies drawn from the whole box of its free parameters;
+    those that are not free (`dspsx.summary` says which) have the values that they had.
 
     **Fields:** `bands`; `redshift`, first and last; `nodes` of each band; `rank` of the factorisation (0: none); `rows`, the
     redshifts that are tabulated; `tol_mmag` asked for; `worst_mmag`, `p99_mmag`, `median_mmag` measured in magnitudes of
@@ -45,7 +46,11 @@ class Certificate(AbstractModel):
         )
 
     def __str__(self) -> str:
-        rows = [self.brief(), f"  model: {self.model}", "  band                 nodes   worst / mmag"]
+        rows = [
+            self.brief(),
+            f"  model: {self.model}; parameters that are not free: as they were",
+            "  band                 nodes   worst / mmag",
+        ]
         for band, nodes, worst in zip(self.bands, self.nodes, self.worst_of_band, strict=True):
             rows.append(f"  {band:20s} {nodes:5d}   {worst:12.3g}")
         return "\n".join(rows)

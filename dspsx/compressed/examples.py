@@ -14,6 +14,8 @@ from dspsx.nebular import LYMAN_LIMIT
 
 #: Examples: galaxies of the model's own box that the nodes are fitted to, and of each law of dust that dspsx has.
 _N_FIT, N_TEST, _N_LAW = 300, 200, 60
+#: Share of a band's light that counts at least, where the gas may take all.
+_LEAK = 1e-2
 
 
 def draw(model: Any, rng: np.random.Generator, n: int) -> Any:
@@ -122,6 +124,12 @@ class Examples:
         self.full = full
         self.dimmest = 1e-33 if depth is None else 10 ** (-0.4 * depth)
         self.rng = rng
+
+    def least_transmission(self, end: float, u: np.ndarray) -> np.ndarray:
+        """The transmission of a band below which errors are relative to it, at each u = ln(1 + z), of a band whose red end is at
+        `end`: where gas may take all of it, blueward of the Lyman limit, what leaks is not certified."""
+        taken = (end <= LYMAN_LIMIT * np.exp(u)) & (self.gas.shape[1] > 1)
+        return np.where(taken, max(self.dimmest, _LEAK), self.dimmest)
 
     def on_the_way(self, redshifts: np.ndarray) -> np.ndarray:
         """The transmissions seen through what lies between the galaxy and us, each at one of the redshifts."""

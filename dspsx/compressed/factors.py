@@ -44,8 +44,9 @@ def tested(examples: Examples) -> np.ndarray:
     return examples.population[examples.tested[: min(N_TEST, len(examples.light))]]
 
 
-def own_factors(fitted: Any, rows: list[Any], step: float, examples: Examples, tol: float) -> BandLight:
-    """Of a band, from its nodes and its projection's values and slopes (wave,) at each redshift.
+def own_factors(fitted: Any, rows: list[Any], step: float, examples: Examples, tol: float, dimmest: Any) -> BandLight:
+    """Of a band, from its nodes and its projection's values and slopes (wave,) at each redshift; `dimmest` (redshift,) as in
+    `fit`.
 
     Every population counts by its share of its own light in the band, every node by what it typically carries: so neither
     the ultraviolet of old stars nor a leak of a filter is lost in the factorisation.
@@ -70,7 +71,7 @@ def own_factors(fitted: Any, rows: list[Any], step: float, examples: Examples, t
     u, s, v = leading(x / scale, MOST_FACTORS)
     stars, table = norm[:, None] * (u * s), (v * scale).reshape(-1, *shape)
     through = examples.transmission[-len(galaxies) :][:, j[nodes]]
-    exact, least = (before * through[:, None]).sum(-1), before.sum(-1) * examples.dimmest
+    exact, least = (before * through[:, None]).sum(-1), before.sum(-1) * dimmest
     band = BandLight(examples.wave[j[nodes]], stars, table, norm, through, exact, least, tol)
     factors = galaxies @ stars
     k = _fewest(lambda k: band.excess(factors[:, :k], table[:k]) < _OWN, len(s))

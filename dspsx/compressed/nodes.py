@@ -1,5 +1,7 @@
 """Nodes of a band: the few wavelengths from which everything that dust can do to the band's light follows."""
 
+from typing import Any
+
 import numpy as np
 
 #: A band needs more nodes than this only if its tolerance is out of reach.
@@ -34,7 +36,7 @@ def fit(
     transmission: np.ndarray,
     n_fit: int,
     tol: float,
-    dimmest: float,
+    dimmest: Any,
     guess: int = 1,
     most: int = MOST_NODES,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -48,7 +50,7 @@ def fit(
 
     **Arguments:** `projections` (redshift, wave), weights of the band's mean; `light` (example, wave) before dust;
     `transmission` (example, wave), of which the first `n_fit` are fitted and the rest, paired with the light, test;
-    `dimmest`, the transmission of a whole band below which errors are relative to it.
+    `dimmest`, the transmission of a whole band below which errors are relative to it, or one for each projection.
     Raises ValueError if `most` nodes do not reach the tolerance.
     """
     mean_light = (light / light.sum(1, keepdims=True)).mean(0)
@@ -60,7 +62,8 @@ def fit(
     test = transmission[n_fit:]
     seen = light[: len(test)]
     projected = [seen * p for p in projections]
-    exact = [((x * test).sum(1), x.sum(1) * dimmest) for x in projected]
+    dimmest = np.broadcast_to(dimmest, len(projections))
+    exact = [((x * test).sum(1), x.sum(1) * least) for x, least in zip(projected, dimmest, strict=True)]
 
     def chosen(power: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray | None, np.ndarray, float]:
         enough = min(most, int((power > 1e-12 * power[0]).sum()))

@@ -34,6 +34,7 @@ def table(full: Any, lo: float, hi: float, examples: Examples, tols: np.ndarray,
     steps = _steps(full, first, last, widest, width, examples, tols * SHARES["steps"])
     groups = _grouped(steps, widest, np.array([np.average(w, weights=t) for w, t in full.filters.curves()]))
     projections = [projection(full, members) for _, members in groups]
+    ends = red_ends(full.filters)
 
     segments, guess = [], [1] * len(bands)
     for s in bar.over(range(n_segments), "tables"):
@@ -42,13 +43,15 @@ def table(full: Any, lo: float, hi: float, examples: Examples, tols: np.ndarray,
         for (steps, members), project in zip(groups, projections, strict=True):
             keys = {b: (s, steps, b, float(tols[b])) for b in members}
             if not all(key in kept for key in keys.values()):
-                rows = [project(first + s * width + width * i / steps) for i in range(steps + 1)]
-                some = np.stack([rows[i][0] for i in sorted({0, steps // 4, steps // 2, 3 * steps // 4, steps})])
+                u = first + s * width + width * np.arange(steps + 1) / steps
+                rows, some = [project(x) for x in u], sorted({0, steps // 4, steps // 2, 3 * steps // 4, steps})
+                seen = np.stack([rows[i][0] for i in some])
             for i, (b, key) in enumerate(keys.items()):
                 if key not in kept:
-                    nodes = band_nodes(bands[b], some[:, i], medium, examples, tols[b], guess[b])
-                    seen = [[p[i] for p in row] for row in rows]
-                    kept[key] = own_factors(nodes, seen, width / steps, examples, tols[b] * SHARES["rank"])
+                    least = examples.least_transmission(ends[b], u)
+                    nodes = band_nodes(bands[b], seen[:, i], medium, examples, tols[b], least[some], guess[b])
+                    of_band = [[p[i] for p in row] for row in rows]
+                    kept[key] = own_factors(nodes, of_band, width / steps, examples, tols[b] * SHARES["rank"], least)
                     guess[b] = len(nodes[1])
             together = tuple(keys.values())
             if together not in kept:

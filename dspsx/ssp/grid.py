@@ -21,7 +21,7 @@ from dspsx.ssp.checks import check_axes, check_flux, diagnose, solar_luminosity
 from dspsx.ssp.low_rank import LowRankSSP, low_rank
 
 _KEYS = ("ssp_lgmet", "ssp_lg_age_gyr", "ssp_wave", "ssp_flux")
-_DEFAULT_FILE = "ssp_popstar_chabrier.h5"
+EMBEDDED_FILE = "ssp_popstar_chabrier.h5"
 
 
 @final
@@ -178,7 +178,7 @@ def _crowds(wave: Any) -> tuple[int, ...] | None:
 
 @functools.cache
 def _default(dtype: str) -> SSPGrid:
-    source = importlib.resources.files("dspsx") / "data" / _DEFAULT_FILE
+    source = importlib.resources.files("dspsx") / "data" / EMBEDDED_FILE
     # under a trace too, the cached grid must be made of real arrays
     with importlib.resources.as_file(source) as path, jax.ensure_compile_time_eval():
         return SSPGrid.from_hdf5(path, check=False)

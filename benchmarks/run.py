@@ -94,7 +94,7 @@ class _Worker:
             str(line.n),
         ]
         command += ["--options", json.dumps(line.options), "--told", "--check", str(session.settings.check)]
-        command += ["--least", "0.02" if session.settings.quick else "0.2"]
+        command += ["--least", "0.02" if session.settings.quick else "1.0"]
         command += ["--problem", path] if path else []
         command += ["--save", str(save)] if save else []
         command += ["--cores", str(session.settings.cores)] if session.settings.cores else []

@@ -342,6 +342,9 @@ def test_a_redshift_that_is_no_number_disturbs_no_other_galaxy(ranged):
 def test_another_igm_is_refused(small):
     with pytest.raises(ValueError, match="compressed without Madau95"):
         dataclasses.replace(small, igm=dspsx.Madau95())
+    absorbed = testing.fake_galaxy(igm=dspsx.Inoue14()).compress(n_galaxies=20, progress=False)
+    with pytest.raises(ValueError, match="compressed with igm=Inoue14"):
+        dataclasses.replace(absorbed, igm=None)
 
 
 def test_what_a_compressed_galaxy_does_not_know_is_refused(small):

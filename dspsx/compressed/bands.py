@@ -104,10 +104,16 @@ class _Bands(SSPLibrary):
         self.check_range(redshift)
 
     def check_igm(self, igm):
-        if igm is not None and f"igm={type(igm).__name__}" not in self.certificate.model.split(", "):
+        parts = [part for part in self.certificate.model.split(", ") if part.startswith("igm=")]
+        if igm is not None and f"igm={type(igm).__name__}" not in parts:
             raise ValueError(
                 f"this galaxy was compressed without {type(igm).__name__}, and has no nodes where it absorbs: put it into the "
                 "full galaxy, and compress that again."
+            )
+        if igm is None and parts:
+            raise ValueError(
+                f"this galaxy was compressed with {parts[0]}, and has its nodes where that leaves light: take it out of the full "
+                "galaxy, and compress that again."
             )
 
     def _check_bands(self, filters: FilterSet) -> None:

@@ -177,9 +177,7 @@ class NebularLines(NamedLines):
 
     def _separable(self, ssp, metallicity, mass) -> Float[Array, "screen moment"]:
         self.check_use(ssp)
-        # zeros for the old ages: a galaxy's slice of its masses, and the padding of that in a derivative, cost more
-        moments = jnp.pad(self.moments, ((0, mass.shape[-1] - self.moments.shape[0]), (0, 0)))
-        return sum_of_products(metallicity, matmul(mass, moments))
+        return sum_of_products(metallicity, matmul(mass[:, : self.moments.shape[0]], self.moments))
 
     def _state(self, moments: Float[Array, "screen moment"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """log U and log10 Z of the gas, held inside the table."""

@@ -181,7 +181,7 @@ def _hat_weights(cdf_of, moment_of, grid, mean, scatter):
 
 
 def interpolation_weights(x: Any, grid: Any) -> Float[Array, " n"]:
-    """Weights of the points of an increasing grid in the linear interpolation to x; beyond the grid its nearest end.
+    """Weights of the points, two or more, of an increasing grid in the linear interpolation to x; beyond it its nearest end.
 
     On a point the derivative is the mean of those on its two sides, as in a central difference; on an end, that inside.
     """

@@ -275,3 +275,15 @@ def test_saved_and_replaced(table):
     other = dataclasses.replace(dust, gamma=0.5)
     assert float(other.gamma) == 0.5
     assert other.table is table
+
+
+def test_derivatives_at_the_ends_of_the_table_are_those_inside(x64):
+    table = DustTable.from_spectra(WAVE, Q_PAH, U_MIN, spectra())
+    wave, step = jnp.asarray([7.7e4, 3e5, 1e6]), 1e-7
+    light = jax.jit(lambda q, u: jnp.log(DraineLi07(q_pah=q, u_min=u, table=table).spectrum(wave)))
+    slopes = jax.jit(jax.jacfwd(light, (0, 1)))
+    for q, u, inside in ((0.47, 0.1, step), (4.58, 25.0, -step)):
+        q, u = jnp.asarray(q), jnp.asarray(u)
+        d_q, d_u = slopes(q, u)
+        np.testing.assert_allclose(d_q, (light(q + inside, u) - light(q, u)) / inside, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(d_u, (light(q, u + inside) - light(q, u)) / inside, rtol=1e-3, atol=1e-6)

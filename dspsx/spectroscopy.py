@@ -195,7 +195,8 @@ class Instrument(AbstractModel):
         crowds: tuple[int, ...] | None = None,
     ) -> Float[Array, " pixel"]:
         """Mean f_nu in each pixel of a spectrum f_nu on rest-frame wavelengths (vacuum), seen at a redshift with a velocity
-        dispersion in km/s; in the spectrum's unit. Beyond its ends there is no light.
+        dispersion in km/s; in the spectrum's unit. Beyond its ends there is no light, but that within five widths of a
+        pixel's edge it is blurred as if it went on.
 
         `crowds`, what `_numerics.crowding` says of `wave` (an SSP grid has it), saves most of the work.
         """

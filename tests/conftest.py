@@ -4,7 +4,9 @@ import concurrent.futures
 import multiprocessing
 import os
 import pathlib
+import shutil
 import sys
+import tempfile
 
 import jax
 import pytest
@@ -19,6 +21,16 @@ _MOST_MAPPINGS = 25_000
 #: changes no result beyond rounding; JAX_DISABLE_MOST_OPTIMIZATIONS=0 has all of the compiler.
 if "JAX_DISABLE_MOST_OPTIMIZATIONS" not in os.environ:
     jax.config.update("jax_disable_most_optimizations", True)
+
+
+def pytest_configure(config):
+    """Keep compiled programs in a folder of this worker's own, which goes with it: many tests compile the same ones, and
+    `jax.clear_caches` loses none. (In a folder that workers share one may read what another has half written.)"""
+    folder = tempfile.mkdtemp(prefix="dspsx-tests-")
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
+
 
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 

@@ -230,6 +230,7 @@ def cut(lo, hi, scale):
     case("met by solar", grid(lgmet=lambda z: z + 1.7), ValueError, "SSPGrid.lgmet", "0.39", "solar", "log10(Z_sun)"),
     case("met up to 0", grid(lgmet=lambda z: z - z[-1]), ValueError, "SSPGrid.lgmet", "0", "mass fraction"),
     case("met not log", grid(lgmet=lambda z: 10**z), ValueError, "SSPGrid.lgmet", "log10"),
+    case("youngest last", grid(flux=lambda f: f[:, ::-1]), ValueError, "SSPGrid.flux", "reverse order of age"),
     case("nm", grid(wave=lambda w: w / 10), ValueError, "SSPGrid.wave", "nm", "Angstrom", "Multiply by 10"),
     case("micron", grid(wave=lambda w: w / 1e4), ValueError, "SSPGrid.wave", "micron", "Angstrom", "10000"),
     case("nm optical", cut(3000, 9000, 10), ValueError, "SSPGrid.wave", "nm", "multiply by 10"),

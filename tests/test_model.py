@@ -237,3 +237,22 @@ assert not heavy & set(sys.modules), heavy & set(sys.modules)
         for _ in range(3)
     ]
     assert min(seconds) < 1.5
+
+
+@pytest.mark.parametrize(
+    "sfh",
+    [
+        dspsx.DiffstarSFH(),
+        dspsx.TabulatedSFH(np.linspace(1.0, 13.0, 13), np.ones(13)),
+        dspsx.ContinuitySFH(),
+        dspsx.WithBurst(),
+        dspsx.SumSFH(),
+        dspsx.NormalisedSFH(),
+        dspsx.ConstantSFH(),
+    ],
+    ids=lambda sfh: type(sfh).__name__,
+)
+def test_a_time_may_be_a_plain_number(sfh):
+    lg_age = jnp.linspace(-3.0, 1.1, 60)
+    np.testing.assert_array_equal(sfh.age_weights(lg_age, 9.0), sfh.age_weights(lg_age, jnp.asarray(9.0)))
+    assert sfh.sfr(9.0).shape == () and sfh.sfr(9.0) == sfh.sfr(jnp.asarray(9.0))

@@ -31,6 +31,7 @@ def run_notebook(path, folder):
     client = nbclient.NotebookClient(notebook, km=kernel, timeout=300, resources={"metadata": {"path": str(work)}})
     # a profile of its own: no configuration or history of the user's; figures inline, whatever the backend here
     env = {key: value for key, value in os.environ.items() if key != "MPLBACKEND"}
+    env.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # as other tests
     client.execute(env=env | {"IPYTHONDIR": str(folder / "ipython")}, cleanup_kc=True)
     left = [p.name for p in work.iterdir()]
     assert not left, f"the notebook left files behind: {left}"

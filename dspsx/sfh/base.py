@@ -1,6 +1,7 @@
 """StarFormationHistory: one method to write, and what follows from it for every history."""
 
 import abc
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -22,8 +23,8 @@ class StarFormationHistory(AbstractModel):
     Write one method, `sfr`. Masses are integrals of it by Gauss-Legendre quadrature in age, between the ages of the SSP
     grid; that is accurate to float32's rounding at every age, unlike differences of a cumulative mass.
 
-    Hooks refine the integrals where needed: `breaks`, the times at which the rate has a kink or a step, `rate`, for
-    histories that are defined relative to the time of observation, and `known_until`, for those that end.
+    Hooks refine the integrals where needed: `breaks`, the times at which the rate has a kink or a step, `rate` and
+    `break_ages`, for histories that are defined relative to the time of observation, and `known_until`, for those that end.
     """
 
     @abc.abstractmethod
@@ -33,6 +34,11 @@ class StarFormationHistory(AbstractModel):
     def breaks(self, t_obs: Scalar) -> Float[Array, " n_breaks"]:
         """Hook: cosmic times in Gyr between which `sfr` is smooth, in any order; none by default."""
         return jnp.zeros(0, t_obs.dtype)
+
+    def break_ages(self, t_obs: Scalar) -> Float[Array, " n_breaks"]:
+        """Hook: the same as lookback times before t_obs, in place of `breaks`, for histories whose rate steps at an age. A rate
+        that steps must do so at these very ages, which t_obs - (t_obs - age) is not."""
+        return t_obs - self.breaks(t_obs)
 
     def rate(self, age: Float[Array, "*shape"], t_obs: Scalar) -> Float[Array, "*shape"]:
         """Hook: star formation rate in Msun/yr at a lookback time `age` before t_obs; sfr(t_obs - age) by default.
@@ -45,7 +51,7 @@ class StarFormationHistory(AbstractModel):
         """Hook: the last cosmic time in Gyr that the history knows of."""
         return float("inf")
 
-    def age_weights(self, lg_age: Float[Array, " age"], t_obs: Scalar) -> Float[Array, " age"]:
+    def age_weights(self, lg_age: Float[Array, " age"], t_obs: Number) -> Float[Array, " age"]:
         r"""Mass formed in Msun that belongs to each age of the SSP grid, for a galaxy observed at cosmic time t_obs.
 
         :math:`m_i = \int_0^{t_{obs}} SFR(t_{obs} - a) \, \phi_i(\log a) \, da`, where the hat functions :math:`\phi_i`
@@ -95,12 +101,18 @@ class StarFormationHistory(AbstractModel):
         return merged_panels(self, jnp.asarray(10.0**_LG_AGE, t_obs.dtype), t_obs)
 
     def _scalar(self, x) -> Scalar:
-        return x if eqx.is_inexact_array(x) else jnp.asarray(x, dtype=float)
+        return as_array(x)
 
 
-def at_time(sfh: StarFormationHistory, t: Float[Array, "*shape"], t_obs: Number | None) -> Float[Array, "*shape"]:
+def as_array(x: Number | Array) -> Array:
+    """A number, or many, of the precision that it has or else of JAX's."""
+    return x if eqx.is_inexact_array(x) else jnp.asarray(x, dtype=float)
+
+
+def at_time(sfh: StarFormationHistory, t: Any, t_obs: Number | None) -> Array:
     """Rate of a history at cosmic times t, in Gyr, of a galaxy observed at t_obs, after which there is none; without t_obs
     as `sfr` has it."""
+    t = as_array(t)
     if t_obs is None:
         return sfh.sfr(t)
     t_obs = jnp.asarray(t_obs, t.dtype)

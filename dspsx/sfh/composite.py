@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from dspsx import _dsps
 from dspsx._model import Scalar, param
 from dspsx._numerics import LN10, pow10, triweight_density, triweight_hat_weights
-from dspsx.sfh.base import T_TODAY, StarFormationHistory, at_time
+from dspsx.sfh.base import T_TODAY, StarFormationHistory, as_array, at_time
 from dspsx.sfh.parametric import ConstantSFH, DelayedTauSFH
 
 
@@ -32,8 +32,8 @@ class SumSFH(StarFormationHistory):
     def rate(self, age, t_obs):
         return sum(part.checked_rate(age, t_obs) for part in self.parts)
 
-    def breaks(self, t_obs):
-        return jnp.concatenate([part.breaks(t_obs) for part in self.parts])
+    def break_ages(self, t_obs):
+        return jnp.concatenate([part.break_ages(t_obs) for part in self.parts])
 
     def known_until(self):
         return min((part.known_until() for part in self.parts), key=float)
@@ -54,6 +54,7 @@ class NormalisedSFH(StarFormationHistory):
 
     def sfr(self, t, t_obs=None):
         """Star formation rate in Msun/yr at cosmic times t in Gyr, for a galaxy observed at t_obs (none: today)."""
+        t = as_array(t)
         return at_time(self.sfh, t, t_obs) * self._scale(jnp.asarray(T_TODAY if t_obs is None else t_obs, t.dtype))
 
     def rate(self, age, t_obs):
@@ -62,8 +63,8 @@ class NormalisedSFH(StarFormationHistory):
     def _scale(self, t_obs):
         return pow10(self.lg_mass_formed) / _positive(self.sfh.mass_formed(t_obs))
 
-    def breaks(self, t_obs):
-        return self.sfh.breaks(t_obs)
+    def break_ages(self, t_obs):
+        return self.sfh.break_ages(t_obs)
 
     def known_until(self):
         return self.sfh.known_until()
@@ -79,7 +80,8 @@ class WithBurst(StarFormationHistory):
 
     A share :math:`10^{lgfburst}` of the mass has log10(age / yr) distributed as a triweight kernel about `lgyr_peak` that
     ends at `lgyr_max`, three standard deviations above; the history itself keeps the rest, so the mass formed does not
-    change. The kernel is at least 1 dex from its peak to its end, as in DSPS.
+    change. The kernel is at least 1 dex from its peak to its end, as in DSPS; one that would begin before the Big Bang
+    begins there.
 
     The weights of the burst are its integrals against the hat functions of the SSP ages. `scheme="dsps"` takes the
     kernel's values at the SSP ages instead, normalised, as DSPS 0.4.8 does.
@@ -98,17 +100,19 @@ class WithBurst(StarFormationHistory):
 
     def sfr(self, t, t_obs=None):
         """Star formation rate in Msun/yr at cosmic times t in Gyr, for a galaxy observed at t_obs (none: today)."""
+        t = as_array(t)
         today = jnp.asarray(T_TODAY if t_obs is None else t_obs, t.dtype)
-        burst = jnp.where(t <= today, self._burst(today - t), 0.0) * self.sfh.mass_formed(today)
+        burst = jnp.where(t <= today, self._burst(today - t, today), 0.0) * self.sfh.mass_formed(today)
         return (1.0 - self._share()) * at_time(self.sfh, t, t_obs) + burst
 
     def rate(self, age, t_obs):
-        burst = self._burst(age) * self.sfh.mass_formed(t_obs)
+        burst = self._burst(age, t_obs) * self.sfh.mass_formed(t_obs)
         return (1.0 - self._share()) * self.sfh.checked_rate(age, t_obs) + burst
 
-    def breaks(self, t_obs):
-        places = self.lgyr_peak + self._scatter() * jnp.asarray([-3.0, -1.0, 1.0, 3.0], t_obs.dtype)
-        return jnp.concatenate([self.sfh.breaks(t_obs), t_obs - pow10(places - 9.0)])
+    def break_ages(self, t_obs):
+        peak, scatter = self._kernel(t_obs)
+        places = peak + scatter * jnp.asarray([-3.0, -1.0, 1.0, 3.0], t_obs.dtype)
+        return jnp.concatenate([self.sfh.break_ages(t_obs), pow10(places)])
 
     def known_until(self):
         return self.sfh.known_until()
@@ -118,7 +122,7 @@ class WithBurst(StarFormationHistory):
         if self.scheme == "dsps":
             burst = _dsps.burst_weights(lg_age, self.lgyr_peak, self._scatter())
         else:
-            burst = triweight_hat_weights(lg_age, self.lgyr_peak - 9.0, self._scatter())
+            burst = triweight_hat_weights(lg_age, *self._kernel(jnp.asarray(t_obs, lg_age.dtype)))
         return (1.0 - self._share()) * smooth + (self._share() * smooth.sum()) * burst
 
     def _share(self):
@@ -127,11 +131,17 @@ class WithBurst(StarFormationHistory):
     def _scatter(self):
         return jnp.maximum(self.lgyr_max - self.lgyr_peak, 1.0) / 3.0
 
-    def _burst(self, age):
+    def _kernel(self, t_obs):
+        """Peak in log10 Gyr and scatter in dex of the ages of a galaxy's burst."""
+        end, oldest = self.lgyr_max - 9.0, jnp.log10(t_obs)
+        peak = jnp.minimum(self.lgyr_peak - 9.0, oldest - 1.0)
+        return peak, jnp.maximum(jnp.minimum(end, oldest) - peak, 1.0) / 3.0
+
+    def _burst(self, age, t_obs):
         """Rate of the burst in 1/yr, for a galaxy of 1 Msun, at an age in Gyr."""
-        age = jnp.maximum(age, 1e-6)
-        z = (jnp.log10(age) + 9.0 - self.lgyr_peak) / self._scatter()
-        return self._share() * triweight_density(z) / (self._scatter() * LN10 * age * 1e9)
+        age, (peak, scatter) = jnp.maximum(age, 1e-6), self._kernel(t_obs)
+        z = (jnp.log10(age) - peak) / scatter
+        return self._share() * triweight_density(z) / (scatter * LN10 * age * 1e9)
 
 
 def _check(where, *histories):

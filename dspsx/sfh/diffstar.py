@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from dspsx._model import Scalar, param
 from dspsx._numerics import pow10, triweight_cdf
-from dspsx.sfh.base import StarFormationHistory
+from dspsx.sfh.base import StarFormationHistory, as_array
 from dspsx.sfh.diffmah import DiffmahHalo, MassAccretionHistory
 
 _EFFICIENCY_ROLL = 9.0
@@ -42,6 +42,7 @@ class DiffstarSFH(StarFormationHistory):
             raise TypeError(f"DiffstarSFH.mah must be a MassAccretionHistory such as DiffmahHalo(); got {self.mah!r}.")
 
     def sfr(self, t):
+        t = as_array(t)
         log_mass = self.mah.log_mah(t)
         if jnp.shape(log_mass) != t.shape:
             raise ValueError(

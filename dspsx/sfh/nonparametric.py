@@ -58,8 +58,8 @@ class BinnedSFH(StarFormationHistory):
         edges, rates = self.bins(t_obs)
         return _select(age, edges, rates)
 
-    def breaks(self, t_obs):
-        return t_obs - lookback_edges(self.n_bins, t_obs)[1:-1]
+    def break_ages(self, t_obs):
+        return lookback_edges(self.n_bins, t_obs)[1:-1]
 
 
 def _select(age, edges, rates):

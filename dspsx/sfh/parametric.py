@@ -32,8 +32,8 @@ class ConstantSFH(StarFormationHistory):
         onset = jnp.minimum(self.age, t_obs)
         return jnp.where(age < onset, pow10(self.lg_mass_formed - 9.0) / onset, 0.0)
 
-    def breaks(self, t_obs):
-        return (t_obs - jnp.minimum(self.age, t_obs))[None]
+    def break_ages(self, t_obs):
+        return jnp.minimum(self.age, t_obs)[None]
 
 
 @final
@@ -56,8 +56,8 @@ class BurstSFH(StarFormationHistory):
         first, last = self._ages(t_obs)
         return jnp.where((age <= first) & (age >= last), pow10(self.lg_mass_formed - 9.0) / (first - last), 0.0)
 
-    def breaks(self, t_obs):
-        return t_obs - jnp.stack(self._ages(t_obs))
+    def break_ages(self, t_obs):
+        return jnp.stack(self._ages(t_obs))
 
     def _ages(self, t_obs):
         first = jnp.minimum(self.age, t_obs)
@@ -89,9 +89,8 @@ class ExponentialSFH(StarFormationHistory):
         shape = jnp.exp(-jnp.maximum(x, 0.0)) / (-jnp.expm1(-onset / self.tau) * self.tau)
         return jnp.where(x > 0, pow10(self.lg_mass_formed - 9.0) * shape, 0.0)
 
-    def breaks(self, t_obs):
-        onset = t_obs - jnp.minimum(self.age, t_obs)
-        return onset + self.tau * jnp.asarray([0.0, 2.0, 5.0, 10.0, 17.0], t_obs.dtype)
+    def break_ages(self, t_obs):
+        return jnp.minimum(self.age, t_obs) - self.tau * jnp.asarray([0.0, 2.0, 5.0, 10.0, 17.0], t_obs.dtype)
 
 
 @final
@@ -119,9 +118,8 @@ class DelayedTauSFH(StarFormationHistory):
         shape = x * jnp.exp(-x) / (tau * _delayed_integral(onset / tau))
         return pow10(self.lg_mass_formed - 9.0) * shape
 
-    def breaks(self, t_obs):
-        onset = t_obs - jnp.minimum(self.age, t_obs)
-        return onset + self.tau * jnp.asarray([0.0, 1.0, 3.0, 7.0, 15.0], t_obs.dtype)
+    def break_ages(self, t_obs):
+        return jnp.minimum(self.age, t_obs) - self.tau * jnp.asarray([0.0, 1.0, 3.0, 7.0, 15.0], t_obs.dtype)
 
 
 @final
@@ -147,9 +145,10 @@ class GaussianSFH(StarFormationHistory):
         shape = jnp.exp(-0.5 * jnp.minimum(((age - peak) / sigma) ** 2, 150.0)) / norm
         return jnp.where((age >= 0) & (age <= t_obs), pow10(self.lg_mass_formed - 9.0) * shape, 0.0)
 
-    def breaks(self, t_obs):
-        peak = t_obs - jnp.minimum(self.age, t_obs)
-        return peak + self.sigma * jnp.asarray([-4.5, -3.0, -1.5, 0.0, 1.5, 3.0, 4.5], t_obs.dtype)
+    def break_ages(self, t_obs):
+        return jnp.minimum(self.age, t_obs) + self.sigma * jnp.asarray(
+            [-4.5, -3.0, -1.5, 0.0, 1.5, 3.0, 4.5], t_obs.dtype
+        )
 
 
 @final
@@ -173,21 +172,23 @@ class LognormalSFH(StarFormationHistory):
     def rate(self, age, t_obs):
         t0, tau = self._scale()
         t = jnp.maximum(t_obs - age, T_FIRST)
-        x, x_obs = jnp.log(t), jnp.log(t_obs)
-        y, z = (x - t0) / tau, (x_obs - t0) / tau
-        # exp(-y^2/2) over the integral to t_obs, both relative to exp(-z^2/2), which may be tiny
-        power = jnp.clip(-0.5 * (x - x_obs) / tau * (y + z) - _log_ndtr_scaled(z), -80.0, 80.0)
+        young = age < 0.5 * t_obs
+        # ln(t / t_obs), exact to rounding at young ages, too: a narrow lognormal long before its peak rises within them
+        x = jnp.where(young, jnp.log1p(-jnp.where(young, age, 0.0) / t_obs), jnp.log(t / t_obs))
+        z = (jnp.log(t_obs) - t0) / tau
+        # exp(-y^2/2), with y = z + x / tau, over the integral to t_obs, both relative to exp(-z^2/2), which may be tiny
+        power = jnp.clip(-0.5 * x / tau * (2.0 * z + x / tau) - _log_ndtr_scaled(z), -80.0, 80.0)
         shape = jnp.exp(power) / (math.sqrt(2.0 * math.pi) * tau * t)
         return jnp.where(age < t_obs, pow10(self.lg_mass_formed - 9.0) * shape, 0.0)
 
-    def breaks(self, t_obs):
+    def break_ages(self, t_obs):
         t0, tau = self._scale()
         x_obs = jnp.log(t_obs)
         # long before the peak the rise is exponential, with a scale of tau over the distance in units of tau
         rise = tau / jnp.maximum((t0 - x_obs) / (3.0 * tau), 1.0)
         before, after = (jnp.asarray(q, t_obs.dtype) for q in ([-4.5, -3.0, -2.0, -1.0], [0.0, 1.5, 3.0]))
-        x = jnp.minimum(t0, x_obs) + jnp.concatenate([rise * before, tau * after])
-        return jnp.exp(jnp.clip(x, -20.0, 5.0))
+        x = jnp.minimum(t0 - x_obs, 0.0) + jnp.concatenate([rise * before, tau * after])
+        return -t_obs * jnp.expm1(jnp.clip(x, -20.0, 5.0))
 
     def _scale(self):
         tau = jnp.arcsinh(self.fwhm / (2.0 * self.t_peak)) / math.sqrt(2.0 * math.log(2.0))

@@ -27,7 +27,7 @@ _CUTS = [np.append(np.logspace(0.0, -2.0, n), 0.0) if n > 5 else np.linspace(1.0
 #: With more breaks than this the panels are merged by sorting instead.
 _FEW_BREAKS = 8
 #: Cosmic times, as fractions of t_obs, at which merged panels are cut.
-_EARLY = np.logspace(-2.0, -0.1, 24)
+_EARLY = np.concatenate([np.logspace(-5.0, -2.0, 12, endpoint=False), np.logspace(-2.0, -0.1, 24)])
 
 
 def merged_panels(sfh: Any, edges: Float[Array, " edge"], t_obs: Scalar) -> tuple[Any, Any, Any]:
@@ -35,14 +35,29 @@ def merged_panels(sfh: Any, edges: Float[Array, " edge"], t_obs: Scalar) -> tupl
 
     The panels are cut at the increasing ages `edges`, at early times, at the history's own breaks, and at t_obs.
     """
-    cuts = [jnp.minimum(edges, t_obs), t_obs * jnp.asarray(1.0 - _EARLY, edges.dtype)]
-    cuts.append(jnp.clip(t_obs - sfh.breaks(t_obs), 0.0, t_obs))
-    ends = jnp.sort(jnp.concatenate([jnp.zeros(1, edges.dtype), *cuts, t_obs[None]]))
+    cuts = [jnp.zeros(1, edges.dtype), jnp.minimum(edges, t_obs), t_obs * jnp.asarray(1.0 - _EARLY, edges.dtype)]
+    breaks = jnp.clip(sfh.break_ages(t_obs), 0.0, t_obs)
+    ends = jnp.concatenate([*cuts, t_obs[None], breaks])
+    order = jnp.argsort(ends)
+    ends, is_break = ends[order], order >= ends.size - breaks.size
     x, w = (jnp.asarray(q, edges.dtype)[None, :] for q in gauss_legendre(_ORDER_MERGED))
     start, width = ends[:-1], jnp.diff(ends)
     age = start[:, None] + width[:, None] * x
+    age = jnp.where(is_break[:-1, None], _after(age, start[:, None]), age)
+    age = jnp.where(is_break[1:, None], _before(age, ends[1:, None]), age)
     mass = sfh.checked_rate(age.ravel(), t_obs).reshape(age.shape) * (width[:, None] * w) * YEARS_PER_GYR
     return age, mass, start
+
+
+# A piece that ends at a step of the rate may have no width; its derivative is the rate on its own side, all the same.
+
+
+def _before(age: Any, step: Any) -> Any:
+    return jnp.minimum(age, step * (1.0 - 4.0 * jnp.finfo(step.dtype).eps))
+
+
+def _after(age: Any, step: Any) -> Any:
+    return jnp.maximum(age, step * (1.0 + 4.0 * jnp.finfo(step.dtype).eps))
 
 
 def hat_age_weights(sfh: Any, lg_age: Float[Array, " age"], t_obs: Scalar) -> Float[Array, " age"]:
@@ -53,7 +68,7 @@ def hat_age_weights(sfh: Any, lg_age: Float[Array, " age"], t_obs: Scalar) -> Fl
     rather than one sorted list of panels for each galaxy. Sums are matrix products with constant matrices: the compiler
     fuses all else into loops over long rows, and repeats in every use what it fuses.
     """
-    breaks = sfh.breaks(t_obs)
+    breaks = sfh.break_ages(t_obs)
     if breaks.size > _FEW_BREAKS:
         return _merged_age_weights(sfh, lg_age, t_obs)
     n, dtype = lg_age.size, lg_age.dtype
@@ -111,7 +126,7 @@ def hat_age_weights(sfh: Any, lg_age: Float[Array, " age"], t_obs: Scalar) -> Fl
     counts = panels < first
     if breaks.size:
         # a panel with a break in it does not count, and is done in pieces between the breaks
-        at = sort_few(jnp.clip(t_obs - breaks, 0.0, t_obs))
+        at = sort_few(jnp.clip(breaks, 0.0, t_obs))
         panel = (start[1:, None] <= at[None, :]).sum(0, dtype=np.int32)
         whole = (np.arange(start.size, dtype=np.int32)[:, None] != panel[None, :]).all(1)
         counts &= jnp.concatenate([jnp.tile(whole[p[0] : p[-1] + 1], order) for order, p in rules[:-1]])
@@ -136,8 +151,8 @@ def hat_age_weights(sfh: Any, lg_age: Float[Array, " age"], t_obs: Scalar) -> Fl
         piece_stop = jnp.append(jnp.where(same, at[:-1], stop[:-1]), stop[-1:])
         x, w = (jnp.asarray(q, dtype)[:, None] for q in gauss_legendre(_ORDER_PIECE))
         age, weight = [], []
-        for a, b in ((piece_begin, at), (at, piece_stop)):
-            age.append((a[None] + (b - a)[None] * x).ravel())
+        for a, b, own_side in ((piece_begin, at, _before), (at, piece_stop, _after)):
+            age.append(own_side(a[None] + (b - a)[None] * x, at[None]).ravel())
             weight.append(((b - a)[None] * (w * YEARS_PER_GYR)).ravel())
         age, weight = jnp.concatenate(age), jnp.concatenate(weight)
         collect = np.tile(np.eye(at.size), (2 * _ORDER_PIECE, 1))

@@ -69,6 +69,7 @@ class TabulatedSFH(StarFormationHistory):
         return self.t_table[-1]
 
     def age_weights(self, lg_age, t_obs):
+        t_obs = jnp.asarray(t_obs, lg_age.dtype)
         if self.scheme == "dsps":
             return _dsps.age_weights(self.t_table, self.sfr_table, lg_age, t_obs)
         return hat_age_weights(self, lg_age, t_obs)

@@ -60,6 +60,10 @@ def check_flux(wave: np.ndarray, lg_age: np.ndarray, lgmet: np.ndarray, flux: np
             f"lg_age = {lg_age[a]:g}, wave = {wave[w]:g}."
         )
     red = _red_over_ultraviolet(wave, flux)
+    if red < 0.5 and _red_over_ultraviolet(wave, flux[:, ::-1]) > 5.0:
+        raise ValueError(
+            "SSPGrid.flux: the oldest population is blue and the youngest is red: its spectra seem to be in reverse order of age."
+        )
     for unit, factor in (("nm", 10.0), ("micron", 1e4)):
         # an old population is red; a grid of the wrong unit looks blue in Angstrom, and red once its unit is mended
         if red < 0.5 and _red_over_ultraviolet(wave * factor, flux) > 5.0:

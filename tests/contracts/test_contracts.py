@@ -103,7 +103,18 @@ DATA_CLASSES = {
     "DustTable",
 }
 #: Methods of a base class that a final class may replace; everything else that is implemented stays as it is.
-HOOKS = {"breaks", "rate", "known_until", "times_of_mass", "age_weights", "brief", "transmission", "screens", "sfr"}
+HOOKS = {
+    "breaks",
+    "break_ages",
+    "rate",
+    "known_until",
+    "times_of_mass",
+    "age_weights",
+    "brief",
+    "transmission",
+    "screens",
+    "sfr",
+}
 HOOKS |= {"check_use", "integrate_separable", "luminosities_separable", "bolometric"}
 HOOKS |= {"continuum", "continuum_separable", "has_continuum", "has_gas", "gas", "gas_ends"}
 HOOKS |= {"continuum_spectra", "continuum_parts", "continuum_parts_separable"}

@@ -1,6 +1,8 @@
 """Chunks of galaxies: programs that go through a batch in chunks of one size, and how large these may be."""
 
+import concurrent.futures
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -13,8 +15,9 @@ import numpy as np
 _CPU = 1024, 2**22
 _ACCELERATOR = 16384  # and a 64th of its memory: a program's temporaries are 4 to 13 times its largest array
 _LEAST = 64
-#: Chunks that a program goes through in one call on a CPU, and bytes of what they are given or give, at most.
-_MOST_CHUNKS, _TOGETHER = 16, 2**25
+#: Chunks that a program goes through in one call on a CPU, and bytes of what they are given or give, at most; such calls at a
+#: time, each with some 50 MB of working memory.
+_MOST_CHUNKS, _TOGETHER, _MOST_WORKERS = 16, 2**25, 8
 BUFFER = 2**26  # bytes of results that wait to be written to a file
 
 
@@ -59,21 +62,61 @@ def go_through(
     program, common: list, size: int, n_chunks: int, batched: list, order: Any, into: list, tell: Callable
 ) -> None:
     """Fill the arrays `into` with the results of all galaxies, some chunks at a time."""
-    n, waiting, several = len(batched[0]), [], size * n_chunks
-    for start in [*range(0, n, several), n]:
-        if start < n:
-            rows = slice(start, min(start + several, n)) if order is None else order[start : start + several]
-            count = min(several, n - start)
-            needed = np.int32(-(-count // size))
-            result = jax.tree.leaves(program(part(batched, rows, several), common, size, needed))
-            for x in result:
-                x.copy_to_host_async()
-            waiting.append((rows, count, result))
-        if len(waiting) > 1 or start == n:  # one is gathered while the device is at work on the next
-            rows, count, result = waiting.pop(0)
-            for array, x in zip(into, result, strict=True):
-                array[rows] = np.asarray(x)[:count]
+    n, workers = len(batched[0]), _workers(_device(common))
+    # as many chunks in each call as there is room for, but calls enough for all threads to be done at one time
+    chunks = -(-n // size)
+    calls = workers * -(-chunks // (workers * n_chunks))
+    several = size * -(-chunks // calls)
+
+    def fill(start):
+        count = min(several, n - start)
+        rows = slice(start, start + count) if order is None else order[start : start + count]
+        found = program(part(batched, rows, size * n_chunks), common, size, np.int32(-(-count // size)))
+        for array, x in zip(into, jax.tree.leaves(found), strict=True):
+            array[rows] = np.asarray(x)[:count]
+        return count
+
+    if chunks == 1:
+        tell(fill(0))
+        return
+    pool = concurrent.futures.ThreadPoolExecutor(workers)
+    try:
+        for count in pool.map(_as_here(fill), range(0, n, several)):
             tell(count)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _device(common: list) -> Any:
+    return next(iter((common or [jnp.zeros(())])[0].devices()))
+
+
+def _workers(device: Any) -> int:
+    """Threads that go through a batch side by side: within a chunk the cores of a CPU wait for each other, operation by
+    operation; an accelerator works on a chunk while the results of another are gathered."""
+    if device.platform != "cpu":
+        return 2
+    # the cores that this process may use, where the system says so
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, _MOST_WORKERS)
+
+
+def _as_here(function: Callable) -> Callable:
+    """A function for other threads, with the settings of JAX that change results as they are here: each thread has its own."""
+    now: Any = jax.config
+    x64, precision = now.jax_enable_x64, now.jax_default_matmul_precision
+    device, nans = now.jax_default_device, now.jax_debug_nans
+
+    def run(*args):
+        with (
+            jax.enable_x64(x64),
+            jax.default_matmul_precision(precision),
+            jax.default_device(device),
+            jax.debug_nans(nans),
+        ):
+            return function(*args)
+
+    return run
 
 
 def part(batched: list, rows: Any, size: int) -> list:
@@ -83,14 +126,16 @@ def part(batched: list, rows: Any, size: int) -> list:
     return [np.concatenate([x, np.repeat(x[-1:], missing, axis=0)]) for x in parts] if missing else parts
 
 
-def plan(one_chunk: Any, plans: dict, batched: list, common: list, batch_size: int | str) -> tuple[int, int, Any]:
+def plan(
+    program: Any, one_chunk: Any, plans: dict, batched: list, common: list, batch_size: int | str
+) -> tuple[int, int, Any]:
     """The number of galaxies in a chunk (see `predict`), of chunks in a call of the program, and the shapes of what it gives
     for a chunk.
 
     Read off the traced program, which is compiled once, afterwards; and kept, since it takes as long as a thousand galaxies.
     """
     n = len(batched[0])
-    size, budget = _limits(device := next(iter((common or [jnp.zeros(())])[0].devices())))
+    size, budget = _limits(device := _device(common))
     while size > 16 and size // 4 >= n:
         size //= 4
     size = size if batch_size == "auto" else int(batch_size)
@@ -109,6 +154,10 @@ def plan(one_chunk: Any, plans: dict, batched: list, common: list, batch_size: i
         room = min(_TOGETHER, BUFFER) // max(1, n_bytes)
         n_chunks = max(1, min(_MOST_CHUNKS, room)) if several and device.platform == "cpu" else 1
         plans[key] = size, n_chunks, shapes
+        if (
+            several
+        ):  # compiled here, for no chunk, where the caller's settings and its log are, not by one of the threads
+            program(part(batched, slice(0, size * n_chunks), size * n_chunks), common, size, np.int32(0))
     return plans[key]
 
 

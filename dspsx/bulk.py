@@ -210,7 +210,7 @@ def _evaluate(caller, task, batch, questions, where, batch_size, output, progres
     common = [x if isinstance(x, jax.Array) else jax.device_put(x) for x in of("common")]
     chosen = () if task is _answers else _chosen(caller, batch, where)
     program, one_chunk, plans = _chunks.program(task, treedef, roles, tuple(of("static")), chosen)
-    size, n_chunks, shapes = _chunks.plan(one_chunk, plans, batched, common, batch_size)
+    size, n_chunks, shapes = _chunks.plan(program, one_chunk, plans, batched, common, batch_size)
     run = lambda *args: _chunks.go_through(program, common, size, n_chunks, *args)  # noqa: E731
     order = _order(batch)
     empty = lambda n: [np.empty((n, *x.shape[1:]), x.dtype) for x in jax.tree.leaves(shapes)]  # noqa: E731

@@ -51,7 +51,8 @@ def predict(
     There is one compilation for all chunks, the short last one included, and for every later batch of the same structure and
     `batch_size`, whatever its length ("auto" has another program for batches that fit in one chunk). A method is compiled
     once; a lambda written in the call is a new function, and compiled, each time: define it once, outside. Data that it needs
-    it may hold as fields of an `eqx.Module` with a `__call__`.
+    it may hold as fields of an `eqx.Module` with a `__call__`. On a CPU as many chunks at a time as there are cores, up to 8, are
+    gone through by threads.
 
     Raises ValueError or TypeError for one galaxy, leading axes that disagree, a method that does not exist, names that clash,
     bands that a compressed galaxy was not made for, a redshift of any galaxy for which (or NaN), a `batch_size` that is not

@@ -1,6 +1,7 @@
 """Chunks of galaxies: programs that go through a batch in chunks of one size, and how large these may be."""
 
 import concurrent.futures
+import contextlib
 import functools
 import os
 from collections.abc import Callable
@@ -16,8 +17,8 @@ _CPU = 1024, 2**22
 _ACCELERATOR = 16384  # and a 64th of its memory: a program's temporaries are 4 to 13 times its largest array
 _LEAST = 64
 #: Chunks that a program goes through in one call on a CPU, and bytes of what they are given or give, at most; such calls at a
-#: time, each with some 50 MB of working memory.
-_MOST_CHUNKS, _TOGETHER, _MOST_WORKERS = 16, 2**25, 8
+#: time, and bytes of the largest arrays of their chunks together (with a few times that in working memory).
+_MOST_CHUNKS, _TOGETHER, _MOST_WORKERS, _LARGEST_AT_A_TIME = 16, 2**25, 8, 2**26
 BUFFER = 2**26  # bytes of results that wait to be written to a file
 
 
@@ -59,10 +60,10 @@ def _options() -> dict[str, Any]:
 
 
 def go_through(
-    program, common: list, size: int, n_chunks: int, batched: list, order: Any, into: list, tell: Callable
+    program, common: list, size: int, n_chunks: int, workers: int, batched: list, order: Any, into: list, tell: Callable
 ) -> None:
     """Fill the arrays `into` with the results of all galaxies, some chunks at a time."""
-    n, workers = len(batched[0]), _workers(_device(common))
+    n, workers = len(batched[0]), 1 if any(_set(_DEBUGGING)) else workers
     # as many chunks in each call as there is room for, but calls enough for all threads to be done at one time
     chunks = -(-n // size)
     calls = workers * -(-chunks // (workers * n_chunks))
@@ -76,8 +77,9 @@ def go_through(
             array[rows] = np.asarray(x)[:count]
         return count
 
-    if chunks == 1:
-        tell(fill(0))
+    if chunks == 1 or workers == 1:
+        for start in range(0, n, several):
+            tell(fill(start))
         return
     pool = concurrent.futures.ThreadPoolExecutor(workers)
     try:
@@ -91,29 +93,43 @@ def _device(common: list) -> Any:
     return next(iter((common or [jnp.zeros(())])[0].devices()))
 
 
-def _workers(device: Any) -> int:
+def _workers(device: Any, largest: int) -> int:
     """Threads that go through a batch side by side: within a chunk the cores of a CPU wait for each other, operation by
     operation; an accelerator works on a chunk while the results of another are gathered."""
     if device.platform != "cpu":
         return 2
     # the cores that this process may use, where the system says so
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, _MOST_WORKERS)
+    return max(1, min(cores, _MOST_WORKERS, _LARGEST_AT_A_TIME // max(1, largest)))
+
+
+#: Settings of JAX that change what is compiled, or what is told of it. Each thread has its own.
+_SETTINGS = (
+    "enable_x64",
+    "default_matmul_precision",
+    "default_device",
+    "default_prng_impl",
+    "threefry_partitionable",
+    "numpy_rank_promotion",
+    "numpy_dtype_promotion",
+    "log_compiles",
+)
+#: Those that look at what is computed, which is then done where they are set.
+_DEBUGGING = ("debug_nans", "debug_infs", "disable_jit")
+
+
+def _set(names: tuple[str, ...]) -> list[Any]:
+    return [getattr(jax.config, f"jax_{name}") for name in names]
 
 
 def _as_here(function: Callable) -> Callable:
-    """A function for other threads, with the settings of JAX that change results as they are here: each thread has its own."""
-    now: Any = jax.config
-    x64, precision = now.jax_enable_x64, now.jax_default_matmul_precision
-    device, nans = now.jax_default_device, now.jax_debug_nans
+    """A function for other threads, with the settings of JAX as they are here."""
+    here = _set(_SETTINGS)
 
     def run(*args):
-        with (
-            jax.enable_x64(x64),
-            jax.default_matmul_precision(precision),
-            jax.default_device(device),
-            jax.debug_nans(nans),
-        ):
+        with contextlib.ExitStack() as stack:
+            for name, value in zip(_SETTINGS, here, strict=True):
+                stack.enter_context(getattr(jax, name)(value))
             return function(*args)
 
     return run
@@ -128,9 +144,9 @@ def part(batched: list, rows: Any, size: int) -> list:
 
 def plan(
     program: Any, one_chunk: Any, plans: dict, batched: list, common: list, batch_size: int | str
-) -> tuple[int, int, Any]:
-    """The number of galaxies in a chunk (see `predict`), of chunks in a call of the program, and the shapes of what it gives
-    for a chunk.
+) -> tuple[int, int, int, Any]:
+    """The number of galaxies in a chunk (see `predict`), of chunks in a call of the program, and of such calls at a time; and the
+    shapes of what it gives for a chunk.
 
     Read off the traced program, which is compiled once, afterwards; and kept, since it takes as long as a thousand galaxies.
     """
@@ -142,22 +158,24 @@ def plan(
     trace = lambda size: one_chunk.trace(part(batched, slice(0, size), size), common)  # noqa: E731
     several = batch_size != "auto" or size < n
     key = (batch_size, size, budget, several, _MOST_CHUNKS, BUFFER)
-    key += (*((x.shape[1:], x.dtype) for x in batched), *((x.shape, x.dtype) for x in common))
+    key += (
+        *map(str, _set(_SETTINGS)),
+        *((x.shape[1:], x.dtype) for x in batched),
+        *((x.shape, x.dtype) for x in common),
+    )
     if key not in plans:
-        if batch_size == "auto":
-            largest = _largest(trace(size).jaxpr, size)
-            while size > _LEAST and largest > budget:
-                size, largest, several = size // 2, largest // 2, True
+        largest = _largest(trace(size).jaxpr, size)
+        while batch_size == "auto" and size > _LEAST and largest > budget:
+            size, largest, several = size // 2, largest // 2, True
         shapes = trace(size).out_info
         n_bytes = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes))
         n_bytes = max(n_bytes, size * sum(x[:1].nbytes for x in batched))
         room = min(_TOGETHER, BUFFER) // max(1, n_bytes)
         n_chunks = max(1, min(_MOST_CHUNKS, room)) if several and device.platform == "cpu" else 1
-        plans[key] = size, n_chunks, shapes
-        if (
-            several
-        ):  # compiled here, for no chunk, where the caller's settings and its log are, not by one of the threads
+        if several:
+            # compiled here, for no chunk, where the caller's settings and its log are, and not by one of the threads
             program(part(batched, slice(0, size * n_chunks), size * n_chunks), common, size, np.int32(0))
+        plans[key] = size, n_chunks, _workers(device, largest), shapes
     return plans[key]
 
 

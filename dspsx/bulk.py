@@ -51,8 +51,8 @@ def predict(
     There is one compilation for all chunks, the short last one included, and for every later batch of the same structure and
     `batch_size`, whatever its length ("auto" has another program for batches that fit in one chunk). A method is compiled
     once; a lambda written in the call is a new function, and compiled, each time: define it once, outside. Data that it needs
-    it may hold as fields of an `eqx.Module` with a `__call__`. On a CPU as many chunks at a time as there are cores, up to 8, are
-    gone through by threads.
+    it may hold as fields of an `eqx.Module` with a `__call__`. On a CPU threads go through several chunks at a time, as many as
+    there are cores, up to 8, and memory for.
 
     Raises ValueError or TypeError for one galaxy, leading axes that disagree, a method that does not exist, names that clash,
     bands that a compressed galaxy was not made for, a redshift of any galaxy for which (or NaN), a `batch_size` that is not
@@ -211,8 +211,8 @@ def _evaluate(caller, task, batch, questions, where, batch_size, output, progres
     common = [x if isinstance(x, jax.Array) else jax.device_put(x) for x in of("common")]
     chosen = () if task is _answers else _chosen(caller, batch, where)
     program, one_chunk, plans = _chunks.program(task, treedef, roles, tuple(of("static")), chosen)
-    size, n_chunks, shapes = _chunks.plan(program, one_chunk, plans, batched, common, batch_size)
-    run = lambda *args: _chunks.go_through(program, common, size, n_chunks, *args)  # noqa: E731
+    size, n_chunks, workers, shapes = _chunks.plan(program, one_chunk, plans, batched, common, batch_size)
+    run = lambda *args: _chunks.go_through(program, common, size, n_chunks, workers, *args)  # noqa: E731
     order = _order(batch)
     empty = lambda n: [np.empty((n, *x.shape[1:]), x.dtype) for x in jax.tree.leaves(shapes)]  # noqa: E731
 

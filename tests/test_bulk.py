@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import os
 import tracemalloc
 import types
 
@@ -329,7 +330,7 @@ def test_streamed_derivatives(tmp_path):
 
 def test_every_thread_has_the_settings_of_the_caller(monkeypatch):
     """They are a thread's own in JAX: precision, and whether a NaN is an error."""
-    monkeypatch.setattr(_chunks, "_workers", lambda device: 3)
+    monkeypatch.setattr(_chunks, "_workers", lambda *_: 3)
     with jax.enable_x64(True), jax.default_matmul_precision("float32"):
         batch = make(100)
         seen = lambda g: jnp.asarray(1.0) / 3.0 * g.dust.av  # noqa: E731
@@ -513,3 +514,10 @@ def test_redshifts_that_no_galaxy_has_are_told():
         odd = eqx.tree_at(lambda g: g.redshift, batch, batch.redshift.at[1].set(value))
         with pytest.raises(ValueError, match=rf"predict: redshift {value:g} is outside .*1 of 3 galaxies"):
             dspsx.predict(odd, "magnitudes", progress=False)
+
+
+def test_as_many_threads_as_there_is_memory_for():
+    (device,) = jnp.zeros(()).devices()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert _chunks._workers(device, 2**22) == min(cores, 8)
+    assert _chunks._workers(device, 2**28) == 1

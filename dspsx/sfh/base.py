@@ -33,6 +33,8 @@ class StarFormationHistory(AbstractModel):
 
     def breaks(self, t_obs: Scalar) -> Float[Array, " n_breaks"]:
         """Hook: cosmic times in Gyr between which `sfr` is smooth, in any order; none by default."""
+        if type(self).break_ages is not StarFormationHistory.break_ages:
+            return t_obs - self.break_ages(t_obs)
         return jnp.zeros(0, t_obs.dtype)
 
     def break_ages(self, t_obs: Scalar) -> Float[Array, " n_breaks"]:

@@ -38,6 +38,10 @@ class SumSFH(StarFormationHistory):
     def known_until(self):
         return min((part.known_until() for part in self.parts), key=float)
 
+    def _elements(self, t_obs):
+        # of each part, as the weights: steps of two parts may be at one age
+        return tuple(jnp.concatenate(x) for x in zip(*(part._elements(t_obs) for part in self.parts), strict=True))
+
     def age_weights(self, lg_age, t_obs):
         return sum(part.age_weights(lg_age, t_obs) for part in self.parts)
 
@@ -84,7 +88,7 @@ class WithBurst(StarFormationHistory):
     begins there.
 
     The weights of the burst are its integrals against the hat functions of the SSP ages. `scheme="dsps"` takes the
-    kernel's values at the SSP ages instead, normalised, as DSPS 0.4.8 does.
+    kernel's values at the SSP ages instead, normalised, as DSPS 0.4.8 does, before the Big Bang too.
     """
 
     sfh: Any = eqx.field(default_factory=DelayedTauSFH)

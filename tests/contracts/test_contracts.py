@@ -106,6 +106,7 @@ DATA_CLASSES = {
 HOOKS = {
     "breaks",
     "break_ages",
+    "_elements",
     "rate",
     "known_until",
     "times_of_mass",

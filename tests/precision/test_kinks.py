@@ -149,6 +149,13 @@ def test_a_step_at_an_age_of_the_grid(name, age, precision):
         np.testing.assert_allclose(jax.grad(mass)(x) * age, 0.0, atol=1e-4)
 
 
+def test_steps_of_two_histories_at_one_age(x64):
+    """Each may move alone; and `breaks`, which a wrapper of the user's may ask for, knows of them."""
+    mass = lambda a: dspsx.SumSFH((dspsx.ExponentialSFH(age=a), dspsx.ConstantSFH(age=5.0))).mass_formed(T_OBS)  # noqa: E731
+    np.testing.assert_allclose(jax.jit(jax.grad(mass))(jnp.asarray(5.0)), 0.0, atol=1e3)  # of 1e10
+    np.testing.assert_allclose(dspsx.ConstantSFH(age=5.0).breaks(jnp.asarray(T_OBS)), [T_OBS - 5.0])
+
+
 @pytest.mark.parametrize("n_bins", [7, 12])
 def test_bins_with_an_edge_at_an_age_of_the_grid(n_bins, x64):
     """0.03 and 0.1 Gyr are edges at any time of observation; the others follow it."""

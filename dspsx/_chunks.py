@@ -63,7 +63,7 @@ def go_through(
     program, common: list, size: int, n_chunks: int, workers: int, batched: list, order: Any, into: list, tell: Callable
 ) -> None:
     """Fill the arrays `into` with the results of all galaxies, some chunks at a time."""
-    n, workers = len(batched[0]), 1 if any(_set(_DEBUGGING)) else workers
+    n, workers = len(batched[0]), 1 if any(_current(_DEBUGGING)) else workers
     # as many chunks in each call as there is room for, but calls enough for all threads to be done at one time
     chunks = -(-n // size)
     calls = workers * -(-chunks // (workers * n_chunks))
@@ -118,13 +118,13 @@ _SETTINGS = (
 _DEBUGGING = ("debug_nans", "debug_infs", "disable_jit")
 
 
-def _set(names: tuple[str, ...]) -> list[Any]:
+def _current(names: tuple[str, ...]) -> list[Any]:
     return [getattr(jax.config, f"jax_{name}") for name in names]
 
 
 def _as_here(function: Callable) -> Callable:
     """A function for other threads, with the settings of JAX as they are here."""
-    here = _set(_SETTINGS)
+    here = _current(_SETTINGS)
 
     def run(*args):
         with contextlib.ExitStack() as stack:
@@ -159,7 +159,7 @@ def plan(
     several = batch_size != "auto" or size < n
     key = (batch_size, size, budget, several, _MOST_CHUNKS, BUFFER)
     key += (
-        *map(str, _set(_SETTINGS)),
+        *map(str, _current(_SETTINGS)),
         *((x.shape[1:], x.dtype) for x in batched),
         *((x.shape, x.dtype) for x in common),
     )

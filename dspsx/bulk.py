@@ -52,7 +52,8 @@ def predict(
     `batch_size`, whatever its length ("auto" has another program for batches that fit in one chunk). A method is compiled
     once; a lambda written in the call is a new function, and compiled, each time: define it once, outside. Data that it needs
     it may hold as fields of an `eqx.Module` with a `__call__`. On a CPU threads go through several chunks at a time, as many as
-    there are cores, up to 8, and memory for.
+    there are cores, up to 8, and memory for; a callback
+    to Python in a function of yours may then be called by several at once.
 
     Raises ValueError or TypeError for one galaxy, leading axes that disagree, a method that does not exist, names that clash,
     bands that a compressed galaxy was not made for, a redshift of any galaxy for which (or NaN), a `batch_size` that is not

@@ -9,6 +9,7 @@ import numpy as np
 from dspsx.compressed.bands import BandSSP
 from dspsx.compressed.errors import MMAG
 from dspsx.compressed.examples import Examples
+from dspsx.compressed.factors import common_factors, own_factors
 from dspsx.compressed.nodes import fit
 from dspsx.filters import FilterSet
 from dspsx.ssp import widths_in_hertz
@@ -16,6 +17,10 @@ from dspsx.ssp import widths_in_hertz
 #: Shares of the tolerance that nodes, rank and steps in redshift may each use up: their worst cases do not coincide, and the
 #: certificate has the last word.
 SHARES = {"nodes": 0.5, "rank": 0.75, "steps": 0.25}
+#: At one redshift factors are few, and some more for a smaller error cost nothing. They come in multiples of a machine's vectors.
+ONE_RANK, _WIDTH = 0.25, 8
+#: Share of all light that dust must absorb for its own share to count.
+LEAST_ABSORBED = 1e-3
 
 
 def one_redshift(
@@ -32,24 +37,33 @@ def one_redshift(
         band_nodes(name, value[None, b], medium, examples, tol, examples.dimmest)
         for b, (name, tol) in enumerate(zip(bands, tols, strict=True))
     ]
+    # the gas has few spectra, and needs no factors
+    stars = examples.of_stars()
+    lights = [
+        own_factors(nodes, [value[None, b]], stars, tol * ONE_RANK, examples.dimmest)
+        for b, (nodes, tol) in enumerate(zip(found, tols, strict=True))
+    ]
     series = [[examples.flux[:, j] @ (p[b, j][:, None] * phi) for b, (j, _, phi) in enumerate(found)] for p in rows]
-    waves = [examples.wave[j[n]] for j, n, _ in found]
     if full.dust_emission is not None:
-        nodes, collects = energy_nodes(full, examples, tols.min())
-        waves.append(examples.wave[nodes])
-        absorbable = examples.flux @ collects  # the same at every redshift
+        nodes, width, absorbed = energy_nodes(full, examples, tols.min())
+        lights.append(own_factors(nodes, [width[None]], stars, tols.min() * ONE_RANK, LEAST_ABSORBED, 1.0, absorbed))
+        absorbable = examples.flux @ (width[:, None] * nodes[2])  # the same at every redshift
         for columns, some in zip(series, (1.0, 0.0, 0.0), strict=True):
             columns.append(some * absorbable)
-    value, slope, bend = (np.concatenate(columns, axis=1) for columns in series)
-    shape, n = (full.ssp.lgmet.size, full.ssp.lg_age.size, -1), examples.n_stars
+    k, basis, tables = common_factors(lights, stars)
+    k = min(-(-k // _WIDTH) * _WIDTH, basis.shape[1])
+    value, *derivatives = (np.concatenate(columns, axis=1) for columns in series)
+    n = examples.n_stars
+    of_stars = lambda x: x[:n].reshape(full.ssp.lgmet.size, full.ssp.lg_age.size, -1).swapaxes(0, 1)  # noqa: E731
     fields = {
-        "wave": np.concatenate(waves),
-        "flux": value[:n].reshape(shape),
-        "slope": slope[:n].reshape(shape),
-        "bend": bend[:n].reshape(shape),
+        "wave": np.concatenate([light.wave for light in lights]),
+        "basis": of_stars(basis[:, :k]),
+        "table": np.concatenate([table[:k, 0, 0] for table in tables], axis=1),
+        "slope": of_stars(derivatives[0]),
+        "bend": of_stars(derivatives[1]),
         "sizes": tuple(len(nodes) for _, nodes, _ in found),
         "order": tuple(range(len(found))),
-        **gas_fields(full, np.stack([value[n:], slope[n:], bend[n:]])),
+        **gas_fields(full, np.stack([x[n:] for x in (value, *derivatives)])),
         "ends": gas_ends(full, lo, hi),
     }
     return lambda **rest: BandSSP(
@@ -99,18 +113,19 @@ def band_nodes(
     return j, nodes, phi
 
 
-def energy_nodes(full: Any, examples: Examples, tol: float) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes for what dust absorbs of the light of all wavelengths, and the matrix (wave, node) by which they collect it."""
+def energy_nodes(full: Any, examples: Examples, tol: float) -> tuple[Any, np.ndarray, np.ndarray]:
+    """Nodes, as of a band, for what dust absorbs of the light of all wavelengths; what a wavelength has for its weight in a band's
+    mean, its width in Hz; and what the examples absorb (example, wave)."""
     width = np.asarray(widths_in_hertz(jnp.asarray(examples.wave)), float)
     light = examples.light[examples.tested]
-    absorbed = examples.gas - np.minimum(examples.transmission, examples.gas)
+    all_absorbed = absorbed = examples.gas - np.minimum(examples.transmission, examples.gas)
     # of what hardly absorbs, the nodes need not know the share of each wavelength
-    some = absorbed @ (width * light.mean(0)) > 1e-3 * (width @ light.mean(0))
+    some = absorbed @ (width * light.mean(0)) > LEAST_ABSORBED * (width @ light.mean(0))
     n_fit = int(some[: examples.n_fit].sum())
     absorbed = absorbed[some][: n_fit + len(light)]
     light = light[: len(absorbed) - n_fit]
-    nodes, phi = fit(width[None], light, absorbed, n_fit, tol * SHARES["nodes"], 1e-3)
-    return nodes, width[:, None] * phi
+    nodes, phi = fit(width[None], light, absorbed, n_fit, tol * SHARES["nodes"], LEAST_ABSORBED)
+    return (np.arange(width.size), nodes, phi), width, all_absorbed
 
 
 def projection(full: Any, bands: Any = None, order: int = 1) -> Any:

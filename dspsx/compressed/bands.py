@@ -155,14 +155,16 @@ class BandSSP(_Bands):
 
     Node n of a band carries the light that :math:`\int T L_\nu \phi_n \, d\lambda / \lambda` collects, where the functions
     :math:`\phi_n` interpolate any law of dust from its values at the nodes (see `nodes.fit`). The sum over the nodes of what
-    dust lets through is the mean in the band. The first two derivatives with respect to redshift are exact, and cost nothing
-    where they are not asked for, nor do the mixed ones with other parameters; a third raises TypeError.
+    dust lets through is the mean in the band. A galaxy's weights are contracted with `basis` first, which leaves a few numbers for
+    all bands, and these with `table`. The first two derivatives with respect to redshift are exact, and cost nothing where they
+    are not asked for, nor do the mixed ones with other parameters; a third raises TypeError.
 
-    **Fields:** `wave` (node,) rest-frame Angstrom; `flux` (met, age, node) Lsun/Hz per Msun; `slope` and `bend`, its first two
-    derivatives with respect to redshift; `sizes`, nodes of each band, and `order`, the bands; `digest` of the filters;
-    `certificate`. For a galaxy with dust emission, the nodes after those of the bands collect the light of all wavelengths, as in
-    `EnergySSP`. `glow` (series, part, node), for a galaxy whose gas has a continuum made of a few spectra: value and derivatives of
-    these; `gas_class`, the class of its lines; `ends` of the spectrum, if bands see more of the gas.
+    **Fields:** `wave` (node,) rest-frame Angstrom; `basis` (age, met, K) and `table` (K, node), whose product is in Lsun/Hz per
+    Msun; `slope` and `bend` (age, met, node), the first two derivatives of that with respect to redshift, not factorised; `sizes`,
+    nodes of each band, and `order`, the bands; `digest` of the filters; `certificate`. For a galaxy with dust emission, the nodes
+    after those of the bands collect the light of all wavelengths, as in `EnergySSP`. `glow` (series, part, node), for a galaxy
+    whose gas has a continuum made of a few spectra: value and derivatives of these; `gas_class`, the class of its lines; `ends` of
+    the spectrum, if bands see more of the gas.
     """
 
     sizes: tuple[int, ...] = eqx.field(static=True)
@@ -172,9 +174,10 @@ class BandSSP(_Bands):
     wave: Float[Array, " node"] = data()
     lg_age: Float[Array, " age"] = data()
     lgmet: Float[Array, " met"] = data()
-    flux: Float[Array, "met age node"] = data()
-    slope: Float[Array, "met age node"] = data()
-    bend: Float[Array, "met age node"] = data()
+    basis: Float[Array, "age met K"] = data()
+    table: Float[Array, "K node"] = data()
+    slope: Float[Array, "age met node"] = data()
+    bend: Float[Array, "age met node"] = data()
     glow: Float[Array, "3 part node"] | None = data(None, convert=False)
     gas_class: str = eqx.field(static=True, default="")
     ends: tuple[float, float] | None = eqx.field(static=True, default=None)
@@ -190,21 +193,26 @@ class BandSSP(_Bands):
 
     def gas(self, lines, parts, redshift):
         assert self.glow is not None
-        redshift = jnp.asarray(redshift, parts.dtype)
-        return _or_nan(expand(parts, redshift, *self.glow), redshift, *self.certificate.redshift)
+        value, *derivatives = self.glow
+        return self._light(parts, jnp.eye(len(value), dtype=value.dtype), value, *derivatives, redshift=redshift)
 
     def integrate(self, weights, redshift=0.0):
-        self.check_range(redshift)
-        flat = weights.reshape(*weights.shape[:-2], -1)
-        rows = (x.reshape(-1, self.wave.size) for x in (self.flux, self.slope, self.bend))
-        redshift = jnp.asarray(redshift, flat.dtype)
-        return _or_nan(expand(flat, redshift, *rows), redshift, *self.certificate.redshift)
+        weights = weights.swapaxes(-1, -2).reshape(*weights.shape[:-2], -1)
+        basis, slope, bend = (x.reshape(weights.shape[-1], -1) for x in (self.basis, self.slope, self.bend))
+        return self._light(weights, basis, self.table, slope, bend, redshift=redshift)
 
     def integrate_separable(self, metallicity, mass, redshift=0.0):
         self.check_range(redshift)
         redshift = jnp.asarray(redshift, mass.dtype)
-        rows = (x.swapaxes(0, 1).reshape(self.lg_age.size, -1) for x in (self.flux, self.slope, self.bend))
-        light = sum_of_products(metallicity, expand(mass, redshift, *rows))
+        light = expand(metallicity, mass, redshift, self.basis, self.table, self.slope, self.bend)
+        return _or_nan(light, redshift, *self.certificate.redshift)
+
+    def _light(self, weights, basis, table, *derivatives, redshift):
+        """Of stars that differ in one thing alone: all in one "metallicity"."""
+        self.check_range(redshift)
+        redshift, one = jnp.asarray(redshift, weights.dtype), jnp.ones(1, weights.dtype)
+        matrices = (x[:, None] for x in derivatives)
+        light = expand(one, weights, redshift, basis[:, None], table, *matrices)
         return _or_nan(light, redshift, *self.certificate.redshift)
 
 

@@ -12,7 +12,7 @@ class Certificate(AbstractModel):
     """Errors of a compressed galaxy against the exact integral, over galaxies drawn from the whole box of its free parameters;
     those that are not free (`dspsx.summary` says which) have the values that they had.
 
-    **Fields:** `bands`; `redshift`, first and last; `nodes` of each band; `rank` of the factorisation (0: none); `rows`, the
+    **Fields:** `bands`; `redshift`, first and last; `nodes` of each band; `rank` of the factorisation; `rows`, the
     redshifts that are tabulated; `tol_mmag` asked for; `worst_mmag`, `p99_mmag`, `median_mmag` measured in magnitudes of
     `n_galaxies` galaxies that were not used to build it, with `worst_of_band`; `excepted`, what was left out and how much of
     it; `model`, the classes of the ingredients; `megabytes` of the tables and `seconds` that the build took; `dtype`.
@@ -38,11 +38,12 @@ class Certificate(AbstractModel):
     def brief(self) -> str:
         """The certificate in two lines."""
         lo, hi = self.redshift
-        where = f"z = {lo:g}" if lo == hi else f"{lo:g} < z < {hi:g} ({self.rows} tabulated, rank {self.rank})"
+        where = f"z = {lo:g}" if lo == hi else f"{lo:g} < z < {hi:g}, {self.rows} tabulated"
+        size = f"{where}, {sum(self.nodes)} nodes, rank {self.rank}"
         return (
-            f"Certificate({len(self.bands)} bands, {where}, {sum(self.nodes)} nodes: worst {self.worst_mmag:.3g}, 99 % within "
-            f"{self.p99_mmag:.2g}, median {self.median_mmag:.2g} mmag over {self.n_galaxies} galaxies; tolerance "
-            f"{self.tol_mmag:g} mmag; {self.excepted}; {self.megabytes:.3g} MB, built in {self.seconds:.3g} s, {self.dtype})"
+            f"Certificate({len(self.bands)} bands, {size}: worst {self.worst_mmag:.3g}, 99 % within {self.p99_mmag:.2g}, median "
+            f"{self.median_mmag:.2g} mmag over {self.n_galaxies} galaxies; tolerance {self.tol_mmag:g} mmag; {self.excepted}; "
+            f"{self.megabytes:.3g} MB, built in {self.seconds:.3g} s, {self.dtype})"
         )
 
     def __str__(self) -> str:

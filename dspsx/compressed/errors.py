@@ -98,10 +98,10 @@ def certify(
     counted = error[~(validation.blue | validation.dark)]
     if not counted.size:
         counted = np.zeros(1)
-    arrays = [ssp.wave, *([ssp.flux, ssp.slope, ssp.bend] if lo == hi else [ssp.basis, *ssp.table])]
+    arrays = [ssp.wave, *([ssp.basis, ssp.table, ssp.slope, ssp.bend] if lo == hi else [ssp.basis, *ssp.table])]
     certificate = Certificate(
         nodes=tuple(int(n) for n in np.array(ssp.sizes)[np.argsort(ssp.order)]),
-        rank=0 if lo == hi else max(ssp.ranks),
+        rank=len(ssp.table) if lo == hi else max(ssp.ranks),
         rows=1 if lo == hi else max(len(table) for table in ssp.table) + 1,
         worst_mmag=float(counted.max()),
         p99_mmag=float(np.quantile(counted, 0.99)),

@@ -1,5 +1,6 @@
 """Galaxies drawn from the whole box of a model's parameters: their light, and what dust leaves of it."""
 
+import copy
 import dataclasses
 from typing import Any
 
@@ -124,6 +125,12 @@ class Examples:
         self.full = full
         self.dimmest = 1e-33 if depth is None else 10 ** (-0.4 * depth)
         self.rng = rng
+
+    def of_stars(self) -> "Examples":
+        """The same without the spectra of the gas."""
+        stars = copy.copy(self)
+        stars.flux, stars.population = self.flux[: self.n_stars], self.population[:, : self.n_stars]
+        return stars
 
     def least_transmission(self, end: float, u: np.ndarray) -> np.ndarray:
         """The transmission of a band below which errors are relative to it, at each u = ln(1 + z), of a band whose red end is at

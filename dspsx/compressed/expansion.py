@@ -1,7 +1,10 @@
-"""The product of a vector with a matrix that depends on redshift, of which value and derivatives at one redshift are known.
+"""The light of stars at one redshift, of which value and derivatives there are known.
 
-A JAX primitive of its own, because it must stay linear in the vector and differentiable in redshift at once: the rule of a
-`jax.custom_jvp` is forgotten where a linear map is transposed, and with it the derivative of a gradient with respect to redshift.
+    light[screen, node] = sum over age and met of mass[screen, age] metallicity[met] T(z)[age, met, node]
+
+A JAX primitive of its own, because it must stay linear in mass and in metallicity and differentiable in redshift at once: the
+rule of a `jax.custom_jvp` is forgotten where a linear map is transposed, and with it the derivative of a gradient with respect
+to redshift. One of the three arrays follows from the other two; so do its derivatives, by the same primitive.
 """
 
 import jax
@@ -12,69 +15,111 @@ from jaxtyping import Array, Float
 
 from dspsx._numerics import matmul
 
+_ROLES = ("metallicity", "mass", "light")
+
 
 def expand(
-    x: Float[Array, "*batch n"], redshift: Float[Array, " *lead"], *derivatives: Float[Array, "n m"]
-) -> Float[Array, "*batch m"]:
-    """x times the first of the matrices; the others are its derivatives with respect to redshift, in their order.
+    metallicity: Float[Array, " met"],
+    mass: Float[Array, "screen age"],
+    redshift: Float[Array, ""],
+    basis: Float[Array, "age met K"],
+    table: Float[Array, "K node"],
+    *derivatives: Float[Array, "age met node"],
+) -> Float[Array, "screen node"]:
+    """The light, with T(z) the product of `basis` and `table`, and of `derivatives` of T with respect to redshift in their order.
 
-    A derivative of higher order than there are matrices raises TypeError.
+    A derivative of higher order than there are raises TypeError.
     """
-    return _product.bind(x, redshift, *derivatives, transposed=False)
+    return _light.bind(metallicity, mass, redshift, basis, table, *derivatives, found="light", order=0)
 
 
-_product = Primitive("product_with_series")
+_light = Primitive("light_at_one_redshift")
+
+# Each of the arrays has the axes of a batch in front. `found` is the one that the other two, given in the order of _ROLES,
+# lead to: the light, or what is in its place in a derivative; `order` the derivative of T that counts.
 
 
-def _value(x, redshift, *derivatives, transposed):
-    return matmul(x, derivatives[0].T if transposed else derivatives[0])
+def _given(found, x, y):
+    return dict(zip([role for role in _ROLES if role != found], (x, y), strict=True))
 
 
-def _shape(x, redshift, *derivatives, transposed):
-    n, m = derivatives[0].shape[::-1] if transposed else derivatives[0].shape
-    assert x.shape[-1] == n and x.shape[: redshift.ndim] == redshift.shape, (x.shape, redshift.shape, n)
-    return x.update(shape=(*x.shape[:-1], m))
+def _value(x, y, redshift, basis, table, *derivatives, found, order):
+    arrays = _given(found, x, y)
+    if order:
+        basis, table = derivatives[order - 1], None
+    n_age, n_met, n = basis.shape
+    matrix = basis.reshape(n_age, -1)
+    if found != "light":
+        factors = arrays["light"] if table is None else matmul(arrays["light"], table.T)
+    if found != "mass":
+        of_met = matmul(arrays["mass"], matrix)
+        of_met = of_met.reshape(*of_met.shape[:-1], n_met, n)
+    if found == "metallicity":
+        return matmul(of_met, factors[..., None])[..., 0].sum(-2)
+    metallicity = arrays["metallicity"][..., None, :]
+    if found == "mass":
+        products = metallicity[..., None] * factors[..., None, :]
+        return matmul(products.reshape(*products.shape[:-2], -1), matrix.T)
+    # the metallicities once for each screen: a batch is slow with axes that only one of two factors has
+    each = jnp.broadcast_to(metallicity[..., None, :], (*of_met.shape[:-2], 1, n_met))
+    factors = matmul(each, of_met)[..., 0, :]
+    return factors if table is None else matmul(factors, table)
 
 
-def _differentiate(primals, tangents, *, transposed):
-    x, redshift, *derivatives = primals
-    d_x, d_redshift, *d_derivatives = tangents
-    light = _product.bind(*primals, transposed=transposed)
+def _shape(x, y, redshift, basis, table, *derivatives, found, order):
+    lead, sizes = redshift.shape, dict(zip(_ROLES, (*basis.shape[1::-1], table.shape[1]), strict=True))
+    arrays = _given(found, x, y)
+    assert all(array.shape[: len(lead)] == lead and array.shape[-1] == sizes[role] for role, array in arrays.items())
+    screens = next(array.shape[len(lead) : -1] for role, array in arrays.items() if role != "metallicity")
+    return x.update(shape=(*lead, *(screens if found != "metallicity" else ()), sizes[found]))
+
+
+def _differentiate(primals, tangents, *, found, order):
+    x, y, redshift, *tables = primals
+    d_x, d_y, d_redshift, *d_tables = tangents
+    again = lambda x, y, order=order: _light.bind(x, y, redshift, *tables, found=found, order=order)  # noqa: E731
+    value = again(x, y)
     terms = []
     if type(d_x) is not ad.Zero:
-        terms.append(_product.bind(d_x, redshift, *derivatives, transposed=transposed))
+        terms.append(again(d_x, y))
+    if type(d_y) is not ad.Zero:
+        terms.append(again(x, d_y))
     if type(d_redshift) is not ad.Zero:
-        if len(derivatives) == 1:
+        if order == len(tables) - 2:
             raise TypeError(
                 "a galaxy compressed at one redshift has two derivatives with respect to it; for a third use the full galaxy."
             )
-        change = d_redshift.reshape(d_redshift.shape + (1,) * (light.ndim - d_redshift.ndim))
-        terms.append(_product.bind(x, redshift, *derivatives[1:], transposed=transposed) * change)
-    if type(d_derivatives[0]) is not ad.Zero:
-        terms.append(matmul(x, d_derivatives[0].T if transposed else d_derivatives[0]))
-    return light, sum(terms) if terms else jnp.zeros_like(light)
+        change = d_redshift.reshape(d_redshift.shape + (1,) * (value.ndim - d_redshift.ndim))
+        terms.append(again(x, y, order + 1) * change)
+    if any(type(d) is not ad.Zero for d in d_tables):
+        of_tables = lambda *tables: _value(x, y, redshift, *tables, found=found, order=order)  # noqa: E731
+        terms.append(jax.jvp(of_tables, tables, [*map(ad.instantiate_zeros, d_tables)])[1])
+    return value, sum(terms) if terms else jnp.zeros_like(value)
 
 
-def _transpose(g, x, redshift, *derivatives, transposed):
-    assert ad.is_undefined_primal(x)
-    back = (
-        ad.Zero(x.aval) if type(g) is ad.Zero else _product.bind(g, redshift, *derivatives, transposed=not transposed)
-    )
-    return back, None, *(None for _ in derivatives)
+def _transpose(g, x, y, redshift, *tables, found, order):
+    arrays = _given(found, x, y)
+    (wanted,) = (role for role, array in arrays.items() if ad.is_undefined_primal(array))
+    arrays[found] = g
+    if type(g) is ad.Zero:
+        back = ad.Zero(arrays[wanted].aval)
+    else:
+        rest = [arrays[role] for role in _ROLES if role != wanted]
+        back = _light.bind(*rest, redshift, *tables, found=wanted, order=order)
+    return *(back if array is arrays[wanted] else None for array in (x, y)), None, *(None for _ in tables)
 
 
-def _batch(args, axes, *, transposed):
-    x, redshift, *derivatives = args
-    if any(axis is not None for axis in axes[2:]):
+def _batch(args, axes, *, found, order):
+    if any(axis is not None for axis in axes[3:]):
         raise NotImplementedError("a BandSSP is data, which a batch of galaxies shares: map over parameters only.")
     size = next(arg.shape[axis] for arg, axis in zip(args, axes, strict=True) if axis is not None)
-    x, redshift = (batching.bdim_at_front(arg, axis, size) for arg, axis in zip((x, redshift), axes, strict=False))
-    return _product.bind(x, redshift, *derivatives, transposed=transposed), 0
+    front = [batching.bdim_at_front(arg, axis, size) for arg, axis in zip(args[:3], axes[:3], strict=True)]
+    return _light.bind(*front, *args[3:], found=found, order=order), 0
 
 
-_product.def_impl(jax.jit(_value, static_argnames="transposed"))
-_product.def_abstract_eval(_shape)
-ad.primitive_jvps[_product] = _differentiate
-ad.primitive_transposes[_product] = _transpose
-batching.primitive_batchers[_product] = _batch
-mlir.register_lowering(_product, mlir.lower_fun(_value, multiple_results=False))
+_light.def_impl(jax.jit(_value, static_argnames=("found", "order")))
+_light.def_abstract_eval(_shape)
+ad.primitive_jvps[_light] = _differentiate
+ad.primitive_transposes[_light] = _transpose
+batching.primitive_batchers[_light] = _batch
+mlir.register_lowering(_light, mlir.lower_fun(_value, multiple_results=False))

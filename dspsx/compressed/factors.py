@@ -44,18 +44,26 @@ def tested(examples: Examples) -> np.ndarray:
     return examples.population[examples.tested[: min(N_TEST, len(examples.light))]]
 
 
-def own_factors(fitted: Any, rows: list[Any], step: float, examples: Examples, tol: float, dimmest: Any) -> BandLight:
-    """Of a band, from its nodes and its projection's values and slopes (wave,) at each redshift; `dimmest` (redshift,) as in
-    `fit`.
+def own_factors(
+    fitted: Any,
+    rows: list[Any],
+    examples: Examples,
+    tol: float,
+    dimmest: Any,
+    step: float = 1.0,
+    transmission: np.ndarray | None = None,
+) -> BandLight:
+    """Of a band, from its nodes and its projection's values (wave,), and maybe slopes, at each redshift, of which `step` is the
+    unit; `dimmest` (redshift,) as in `fit`; `transmission` (example, wave), if not that of the dust.
 
     Every population counts by its share of its own light in the band, every node by what it typically carries: so neither
     the ultraviolet of old stars nor a leak of a filter is lost in the factorisation.
     """
     j, nodes, phi = fitted
     flux = examples.flux[:, j]
-    seen = np.stack([f * p[j] for row in rows for p, f in zip(row, (1.0, step), strict=True)])
+    seen = np.stack([f * p[j] for row in rows for p, f in zip(row, (1.0, step), strict=False)])
     light = flux @ (seen.T[:, :, None] * phi[:, None, :]).reshape(j.size, -1)
-    light = light.reshape(len(flux), len(rows), 2, -1)  # (star, redshift, value or slope, node)
+    light = light.reshape(len(flux), len(rows), len(rows[0]), -1)  # (star, redshift, value or slope, node)
     shape = light.shape[1:]
     galaxies = tested(examples)
     before = (galaxies @ light[:, :, 0].reshape(len(flux), -1)).reshape(len(galaxies), *shape[::2])
@@ -70,7 +78,8 @@ def own_factors(fitted: Any, rows: list[Any], step: float, examples: Examples, t
     scale = np.maximum(np.abs(x).mean(0), max(1e-9 * np.abs(x).max(), 1e-300))
     u, s, v = leading(x / scale, MOST_FACTORS)
     stars, table = norm[:, None] * (u * s), (v * scale).reshape(-1, *shape)
-    through = examples.transmission[-len(galaxies) :][:, j[nodes]]
+    transmission = examples.transmission if transmission is None else transmission
+    through = transmission[-len(galaxies) :][:, j[nodes]]
     exact, least = (before * through[:, None]).sum(-1), before.sum(-1) * dimmest
     band = BandLight(examples.wave[j[nodes]], stars, table, norm, through, exact, least, tol)
     factors = galaxies @ stars

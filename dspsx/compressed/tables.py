@@ -51,7 +51,7 @@ def table(full: Any, lo: float, hi: float, examples: Examples, tols: np.ndarray,
                     least = examples.least_transmission(ends[b], u)
                     nodes = band_nodes(bands[b], seen[:, i], medium, examples, tols[b], least[some], guess[b])
                     of_band = [[p[i] for p in row] for row in rows]
-                    kept[key] = own_factors(nodes, of_band, width / steps, examples, tols[b] * SHARES["rank"], least)
+                    kept[key] = own_factors(nodes, of_band, examples, tols[b] * SHARES["rank"], least, width / steps)
                     guess[b] = len(nodes[1])
             together = tuple(keys.values())
             if together not in kept:
@@ -95,8 +95,9 @@ def table(full: Any, lo: float, hi: float, examples: Examples, tols: np.ndarray,
 def _energy(full: Any, examples: Examples, tol: float) -> EnergySSP | None:
     if full.dust_emission is None:
         return None
-    nodes, collects = energy_nodes(full, examples, tol)
-    collected, shape = examples.flux @ collects, (full.ssp.lgmet.size, full.ssp.lg_age.size, -1)
+    (_, nodes, phi), width, _ = energy_nodes(full, examples, tol)
+    collected = examples.flux @ (width[:, None] * phi)
+    shape = (full.ssp.lgmet.size, full.ssp.lg_age.size, -1)
     return EnergySSP(
         wave=examples.wave[nodes],
         lg_age=full.ssp.lg_age,

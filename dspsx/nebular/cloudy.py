@@ -9,7 +9,8 @@ from jaxtyping import Array, Float
 
 from dspsx import units
 from dspsx._model import Scalar, data, param
-from dspsx._numerics import interpolation_weights, matmul, outer, sum_of_products
+from dspsx._numerics import interpolation_weights, matmul, sum_of_products
+from dspsx.nebular.at_state import of_photons
 from dspsx.nebular.names import NamedLines, find_line, unique_names
 from dspsx.nebular.photons import LYMAN_LIMIT, PHOTONS, photons
 from dspsx.nebular.tables import continuum_table, cubic, interpolate, line_table, within
@@ -81,9 +82,9 @@ class NebularLines(NamedLines):
     lg_age: Float[Array, " age"] = data()
     rate: Float[Array, "met age"] = data()
     moments: Float[Array, "young met_moment"] = data()
-    steady: Float[Array, "logu_met line"] = data()
-    by_age: Float[Array, "logu_met age_line"] = data()
-    factors: Float[Array, "logu_met age_factor"] | None = data(None, convert=False)
+    steady: Float[Array, "logu met 1 line"] = data()
+    by_age: Float[Array, "logu met age line"] = data()
+    factors: Float[Array, "logu met age factor"] | None = data(None, convert=False)
     spectra: Float[Array, "step two_factor"] | None = data(None, convert=False)
 
     def __init__(
@@ -116,8 +117,8 @@ class NebularLines(NamedLines):
         self.wave, self.lgmet, self.lg_age = table.wave[columns], ssp.lgmet, ssp.lg_age
         self.rate, self.moments = photons(ssp, table.lg_age, until)
         steady, change = table.factors()
-        self.steady = jnp.log(jnp.asarray(steady[:, columns] * (PHOTONS / units.LSUN_CGS), float))
-        self.by_age = change[..., columns].reshape(len(steady), -1)
+        self.steady = jnp.log(jnp.asarray(steady[..., columns] * (PHOTONS / units.LSUN_CGS), float))[:, :, None]
+        self.by_age = change[..., columns]
         self.factors, self.spectra, self.axis = None, None, (1.0, 1.0)
         if continuum:
             factors, spectra, self.axis = continuum_table()
@@ -186,26 +187,19 @@ class NebularLines(NamedLines):
         logu, lgmet = self.nodes
         return within(self.logu.astype(moments.dtype), logu), within(gas.astype(moments.dtype), lgmet)
 
-    # The table at the gas's state comes first, since all screens share it; then each screen's photons of each age.
-
     def _lines(self, moments: Float[Array, "screen moment"]) -> Float[Array, "screen line"]:
         """Lsun in each line of the gas behind each screen."""
         at = self._state(moments)
-        steady = jnp.exp(matmul(outer(*map(cubic, at, self.nodes)), self.steady))
-        change = matmul(outer(*map(interpolation_weights, at, self.nodes)), self.by_age)
-        return ((1.0 - self.escape) * steady)[None, :] * self._of_ages(moments, change)
+        one = jnp.ones((1, 1), moments.dtype)
+        steady = jnp.exp(of_photons(*map(cubic, at, self.nodes), one, self.steady))
+        change = of_photons(*map(interpolation_weights, at, self.nodes), moments[:, :-2], self.by_age)
+        return (1.0 - self.escape) * steady * change
 
     def _parts(self, moments: Float[Array, "screen moment"]) -> Float[Array, "screen part"] | None:
         if self.factors is None:
             return None
-        factors = matmul(outer(*map(cubic, self._state(moments), self.nodes)), self.factors)
-        return (1.0 - self.escape) * self._of_ages(moments, factors)
-
-    def _of_ages(
-        self, moments: Float[Array, "screen moment"], of_age: Float[Array, " age_n"]
-    ) -> Float[Array, "screen n"]:
-        photons = moments[:, :-2]
-        return matmul(photons, of_age.reshape(photons.shape[1], -1))
+        at = self._state(moments)
+        return (1.0 - self.escape) * of_photons(*map(cubic, at, self.nodes), moments[:, :-2], self.factors)
 
     def _glow(self, parts: Any, wave: Float[Array, " wave"]) -> Float[Array, "screen wave"] | None:
         spectra = self.continuum_spectra(wave)

@@ -26,11 +26,10 @@ class LineTable(NamedTuple):
     photons: np.ndarray
 
     def factors(self) -> tuple[Any, Any]:
-        """erg per photon of a constant star formation rate (logu x met, line), and of each age relative to it
+        """erg per photon of a constant star formation rate (logu, met, line), and of each age relative to it
         (logu, met, age, line)."""
         steady = np.einsum("umal,ma->uml", self.energy, self.photons)
-        change = self.energy / steady[:, :, None]
-        return steady.reshape(-1, self.wave.size), change
+        return steady, self.energy / steady[:, :, None]
 
 
 @functools.cache
@@ -46,17 +45,16 @@ def line_table() -> LineTable:
 
 @functools.cache
 def continuum_table() -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
-    """Factors (logu x met, age x factor); for each step of the axis the spectra in Lsun/Hz per 1e46 photons per second, and
+    """Factors (logu, met, age, factor); for each step of the axis the spectra in Lsun/Hz per 1e46 photons per second, and
     their change over it (step, 2 x factor); the axis: first wavelength in Angstrom, and step in its logarithm."""
     source = importlib.resources.files("dspsx") / "data" / _CONTINUUM
     keys = ("wave", "factors", "spectra")
     with importlib.resources.as_file(source) as path, open_hdf5(path, "NebularLines", keys) as file:
         wave, factors, spectra = (np.asarray(file[key][()], float) for key in keys)
-    n_logu, n_met = factors.shape[:2]
     spectra = spectra.T * (PHOTONS / units.LSUN_CGS)
     axis = float(wave[0]), float(np.log(wave[-1] / wave[0]) / (wave.size - 1))
     steps = np.concatenate([spectra[:-1], np.diff(spectra, axis=0)], axis=1)
-    return factors.reshape(n_logu * n_met, -1), steps, axis
+    return factors, steps, axis
 
 
 def interpolate(

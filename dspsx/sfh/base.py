@@ -47,7 +47,8 @@ class StarFormationHistory(AbstractModel):
 
         Galaxies in a batch share the ages at which they are asked: some lie beyond t_obs, where the rate does not count but
         must be finite, and have finite derivatives."""
-        return self.sfr(jnp.maximum(t_obs - age, T_FIRST))
+        t = t_obs - age
+        return self.sfr(jnp.where(t < T_FIRST, T_FIRST, t))
 
     def known_until(self) -> float | Scalar:
         """Hook: the last cosmic time in Gyr that the history knows of."""

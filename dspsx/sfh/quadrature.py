@@ -9,20 +9,20 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dspsx._model import Scalar
-from dspsx._numerics import gauss_legendre, matmul, pow10, sort_few
+from dspsx._numerics import gauss_legendre, matmul, pow10, sort_few, within
 
 #: Histories are never asked for their rate before this cosmic time, Gyr (a thousand years).
 T_FIRST = 1e-6
 YEARS_PER_GYR = 1e9
 #: Gauss-Legendre nodes in a panel of the window, a piece between breaks, and a merged panel; tests/precision measures what
 #: these choices cost.
-_ORDER_WINDOW, _ORDER_PIECE, _ORDER_MERGED = 4, 4, 4
-#: The same in the age cells of the youngest third of the grid, the next and the oldest. A fine grid begins with cells of less
-#: than a Myr, in which no rate changes that has no break there; a coarse one has the last order everywhere.
-_ORDERS_CELL, _FINE_GRID = (2, 3, 3), 60
+_ORDER_WINDOW, _ORDER_PIECE, _ORDER_MERGED = 3, 4, 4
+#: The same in the younger age cells of the grid, three of five, and in the older ones. A fine grid begins with cells in which no
+#: rate changes much that has no break there; a coarse one has the last order everywhere.
+_ORDERS_CELL, _YOUNG, _FINE_GRID = (2, 3), 0.6, 60
 #: The window: the six oldest age cells that the galaxy has reached are cut into so many panels, the oldest ones at steps
 #: of log t, because a young universe changes in log t.
-_WINDOW = (1, 2, 3, 5, 12, 16)
+_WINDOW = (1, 2, 3, 5, 14, 18)
 _CUTS = [np.append(np.logspace(0.0, -2.0, n), 0.0) if n > 5 else np.linspace(1.0, 0.0, n + 1) for n in _WINDOW]
 #: With more breaks than this the panels are merged by sorting instead.
 _FEW_BREAKS = 8
@@ -104,7 +104,7 @@ def hat_age_weights(sfh: Any, lg_age: Float[Array, " age"], t_obs: Scalar) -> Fl
 
     def fractions(age, lo, hi):
         lo, hi = (jnp.tile(x, age.size // lo.size) for x in (lo, hi))
-        return jnp.clip((jnp.log10(jnp.maximum(age, T_FIRST)) - lo) / (hi - lo), 0.0, 1.0)
+        return within((jnp.log10(jnp.where(age < T_FIRST, T_FIRST, age)) - lo) / (hi - lo), 0.0, 1.0)
 
     # the nodes of the cells are at the same ages for every galaxy, also for those that are too young to have them
     hats, found = [], []
@@ -178,8 +178,7 @@ def _collect_window() -> np.ndarray:
 @functools.cache
 def _rules(n: int) -> list[tuple[int, np.ndarray]]:
     """Order of the quadrature, and the panels that have it: cells of a grid of n ages, and the window."""
-    ends = [round(i * n / len(_ORDERS_CELL)) for i in range(len(_ORDERS_CELL) + 1)] if n >= _FINE_GRID else [0, n]
-    orders = _ORDERS_CELL if n >= _FINE_GRID else _ORDERS_CELL[-1:]
+    ends, orders = ([0, round(_YOUNG * n), n], _ORDERS_CELL) if n >= _FINE_GRID else ([0, n], _ORDERS_CELL[-1:])
     ends, orders = [*ends, n + sum(_WINDOW)], [*orders, _ORDER_WINDOW]
     return [(order, np.arange(*ends[i : i + 2], dtype=np.int32)) for i, order in enumerate(orders)]
 

@@ -104,6 +104,11 @@ def _ranks(x: Float[Array, " n"]) -> Int[Array, " n"]:
     return total(b.astype(np.int32) for b in before)
 
 
+def count_below(x: Float[Array, " n"], bounds: Float[Array, " m"]) -> Int[Array, " m"]:
+    """How many of x are at each bound or below it; in numbers that vectorise."""
+    return (x[None, :] <= bounds[:, None]).sum(1, dtype=np.float32).astype(np.int32)
+
+
 def running_sum(x: Int[Array, " n"]) -> Int[Array, " n"]:
     """Cumulative sum of whole numbers, in two steps that vectorise: along rows, then over their ends."""
     n = math.isqrt(x.size) + 1

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dspsx._model import Scalar
-from dspsx._numerics import gauss_legendre, matmul, pow10, sort_few, within
+from dspsx._numerics import count_below, gauss_legendre, matmul, pow10, sort_few, within
 
 #: Histories are never asked for their rate before this cosmic time, Gyr (a thousand years).
 T_FIRST = 1e-6
@@ -127,7 +127,7 @@ def hat_age_weights(sfh: Any, lg_age: Float[Array, " age"], t_obs: Scalar) -> Fl
     if breaks.size:
         # a panel with a break in it does not count, and is done in pieces between the breaks
         at = sort_few(jnp.clip(breaks, 0.0, t_obs))
-        panel = (start[1:, None] <= at[None, :]).sum(0, dtype=np.int32)
+        panel = count_below(start[1:], at)
         whole = (np.arange(start.size, dtype=np.int32)[:, None] != panel[None, :]).all(1)
         counts &= jnp.concatenate([jnp.tile(whole[p[0] : p[-1] + 1], order) for order, p in rules[:-1]])
     # all in one call: in the transpose of each there is a sum for every parameter
@@ -159,7 +159,8 @@ def hat_age_weights(sfh: Any, lg_age: Float[Array, " age"], t_obs: Scalar) -> Fl
         masses += _shares(sfh.checked_rate(age, t_obs) * weight, fractions(age, lo, hi), collect)
         cells.append(broken_cell)
     where = jnp.concatenate([x for cell in cells for x in (cell - 1, cell)])
-    return matmul(of_cells, jnp.concatenate(hats)) + _placed(n, jnp.concatenate(masses), where)
+    rest = jnp.zeros(n, dtype).at[where].add(jnp.concatenate(masses), mode="promise_in_bounds")
+    return matmul(of_cells, jnp.concatenate(hats)) + rest
 
 
 def _shares(mass, older, collect):
@@ -181,21 +182,6 @@ def _rules(n: int) -> list[tuple[int, np.ndarray]]:
     ends, orders = ([0, round(_YOUNG * n), n], _ORDERS_CELL) if n >= _FINE_GRID else ([0, n], _ORDERS_CELL[-1:])
     ends, orders = [*ends, n + sum(_WINDOW)], [*orders, _ORDER_WINDOW]
     return [(order, np.arange(*ends[i : i + 2], dtype=np.int32)) for i, order in enumerate(orders)]
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _placed(n, values, index):
-    """An array of length n, with each of a handful of values added at its index."""
-    everywhere = np.arange(n, dtype=np.int32)
-    return sum(jnp.where(everywhere == index[i], values[i], 0.0) for i in range(values.size))
-
-
-@_placed.defjvp
-def _(n, primals, tangents):
-    # the sums of `where` vectorise, but not their transposes; the transpose of this is to look the values up
-    values, index = primals
-    change = jnp.zeros(n, values.dtype).at[index].add(tangents[0], mode="promise_in_bounds")
-    return _placed(n, values, index), change
 
 
 def _merged_age_weights(sfh: Any, lg_age: Float[Array, " age"], t_obs: Scalar) -> Float[Array, " age"]:

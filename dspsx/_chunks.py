@@ -13,7 +13,7 @@ import numpy as np
 
 #: Galaxies in a chunk at most, and bytes of its largest array: between compressed grids (3 us a galaxy, where 0.2 ms to
 #: dispatch a chunk must not count) and full ones (60 kB a galaxy, where chunks that stay near the caches are twice as fast).
-_CPU = 1024, 2**22
+_CPU = 512, 2**22
 _ACCELERATOR = 16384  # and a 64th of its memory: a program's temporaries are 4 to 13 times its largest array
 _LEAST = 64
 #: Chunks that a program goes through in one call on a CPU, and bytes of what they are given or give, at most; such calls at a

@@ -38,8 +38,8 @@ def predict(
 
     **Arguments:** `batch`, a model whose parameters have a leading axis (`stack`, or a vmapped constructor), in JAX or NumPy;
     a parameter without it is common to all galaxies. `what`: the name of a method or property of the model, a callable of
-    one galaxy that returns arrays, or a tuple or dict of these. `batch_size`: galaxies in a chunk. "auto" takes 1024 on a CPU
-    and 16384 on an accelerator, or the least power of 4 that holds a smaller batch; this is halved, down to 64, while the
+    one galaxy that returns arrays, or a tuple or dict of these. `batch_size`: galaxies in a chunk. "auto" takes 512 on a CPU
+    and 16384 on an accelerator, less by powers of 4 where that holds a smaller batch; this is halved, down to 64, while the
     largest array in the program takes more than 4 MB, or than 1/64 of the accelerator's memory. `output`: an HDF5 file to
     stream to. `progress`: a bar of tqdm, from the start if True, never if False, else after 2 s where tqdm is installed.
     `shared=lambda g: g.dust.net` names modules that are not dspsx's and that the batch has in common, as in `batch_axes`.
@@ -52,8 +52,7 @@ def predict(
     `batch_size`, whatever its length ("auto" has another program for batches that fit in one chunk). A method is compiled
     once; a lambda written in the call is a new function, and compiled, each time: define it once, outside. Data that it needs
     it may hold as fields of an `eqx.Module` with a `__call__`. On a CPU threads go through several chunks at a time, as many as
-    there are cores, up to 8, and memory for; a callback
-    to Python in a function of yours may then be called by several at once.
+    there are cores, up to 8, and memory for; a callback to Python in a function of yours may then be called by several at once.
 
     Raises ValueError or TypeError for one galaxy, leading axes that disagree, a method that does not exist, names that clash,
     bands that a compressed galaxy was not made for, a redshift of any galaxy for which (or NaN), a `batch_size` that is not

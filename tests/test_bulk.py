@@ -206,8 +206,8 @@ def test_one_trace_for_all_chunks_and_all_batches():
     for n in (10, 3, 25):
         predict(make(n), counted, batch_size=4)
     assert len(traces) == 1
-    for n in (20, 60, 33):
-        predict(make(n), counted)  # 64 in a chunk
+    for n in (40, 100, 60):
+        predict(make(n), counted)  # 128 in a chunk
     assert len(traces) == 2
     for n in (5, 9):
         predict_and_gradient(make(n), counted, where=lambda g: g.dust, batch_size=4)
@@ -254,13 +254,13 @@ def test_a_batch_of_numpy_arrays_of_any_float():
 
 def test_the_automatic_size_shrinks_with_the_need_of_a_galaxy(sizes, monkeypatch):
     predict(make(3), single)
-    predict(make(200), single)
+    predict(make(100), single)
     predict(make(3000), single)
-    assert sizes == [16, 256, 1024]
+    assert sizes == [8, 128, 512]
     wide = lambda g: (g.dust.av * jnp.arange(5_000.0)).cumsum().sum()  # noqa: E731
     np.testing.assert_allclose(predict(make(300), wide), direct(make(300), wide), rtol=1e-4)
     assert sizes[3] == 128  # 128 x 5,000 x 4 bytes are under 4 MB, 256 are not
-    monkeypatch.setattr(_chunks, "_CPU", (1024, 1))
+    monkeypatch.setattr(_chunks, "_CPU", (512, 1))
     predict(make(300), single)
     assert sizes[4] == 64
 
@@ -505,7 +505,7 @@ def test_the_gradient_never_holds_a_spectral_cube(monkeypatch):
     batch = make(60)
     predict_and_gradient(batch, lambda g: g.fluxes().sum(), where=lambda g: (g.sfh, g.dust))
     _, n_age, n_wave = batch.ssp.flux.shape
-    assert 0 < max(largest) < 64 * n_age * n_wave * 4
+    assert 0 < max(largest) < 128 * n_age * n_wave * 4
 
 
 def test_redshifts_that_no_galaxy_has_are_told():

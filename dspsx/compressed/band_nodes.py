@@ -16,9 +16,9 @@ from dspsx.ssp import widths_in_hertz
 
 #: Shares of the tolerance that nodes, rank and steps in redshift may each use up: their worst cases do not coincide, and the
 #: certificate has the last word.
-SHARES = {"nodes": 0.5, "rank": 0.75, "steps": 0.25}
-#: At one redshift factors are few, and some more for a smaller error cost nothing. They come in multiples of a machine's vectors.
-ONE_RANK, _WIDTH = 0.25, 8
+SHARES = {"nodes": 0.5, "rank": 1.25, "steps": 0.25}
+#: At one redshift factors are few, and some more for a smaller error cost little. They come in multiples of the other number.
+ONE_RANK, _WIDTH = 0.25, 4
 #: Share of all light that dust must absorb for its own share to count.
 LEAST_ABSORBED = 1e-3
 

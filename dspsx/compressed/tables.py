@@ -20,8 +20,8 @@ _STEPS, _MANY_STEPS = (4, 8, 16, 32, 64, 128), 32
 #: Neighbouring bands that share factors, at most, with few steps and with many: more of them need fewer factors in all, and a
 #: larger table.
 _TOGETHER = 6, 2
-#: Factors come in multiples of this, the width of a machine's vectors.
-_WIDTH = 32
+#: Factors come in multiples of this.
+_WIDTH = 4
 
 
 def table(full: Any, lo: float, hi: float, examples: Examples, tols: np.ndarray, bar: Any, kept: dict[Any, Any]) -> Any:

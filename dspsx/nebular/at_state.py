@@ -1,5 +1,7 @@
 """What gas in a state, its ionisation parameter and metallicity, makes of the photons of stars of each age."""
 
+from typing import Any
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -21,10 +23,11 @@ def of_photons(
     return _emission(arrays, jnp.zeros((), photons.dtype), (table,))
 
 
-def _value(arrays, tensors, found, order):
+def _value(arrays: dict[str, Any], tensors: Any, found: str, order: int) -> Any:
     (table,) = tensors
     n_logu, n_met, n_age, n = table.shape
-    logu, lgmet, photons, emission = (arrays.get(role) for role in _ROLES)
+    given: Any = [arrays.get(role) for role in _ROLES]
+    logu, lgmet, photons, emission = given
     if found != "logu" and logu.ndim == 1:
         table = matmul(logu, table.reshape(n_logu, -1)).reshape(n_met, n_age * n)
         if found != "lgmet" and lgmet.ndim == 1:

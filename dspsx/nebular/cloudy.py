@@ -189,17 +189,17 @@ class NebularLines(NamedLines):
 
     def _lines(self, moments: Float[Array, "screen moment"]) -> Float[Array, "screen line"]:
         """Lsun in each line of the gas behind each screen."""
-        at = self._state(moments)
-        one = jnp.ones((1, 1), moments.dtype)
-        steady = jnp.exp(of_photons(*map(cubic, at, self.nodes), one, self.steady))
-        change = of_photons(*map(interpolation_weights, at, self.nodes), moments[:, :-2], self.by_age)
-        return (1.0 - self.escape) * steady * change
+        (logu, lgmet), (of_logu, of_lgmet) = self._state(moments), self.nodes
+        steady = of_photons(cubic(logu, of_logu), cubic(lgmet, of_lgmet), jnp.ones((1, 1), moments.dtype), self.steady)
+        at = interpolation_weights(logu, of_logu), interpolation_weights(lgmet, of_lgmet)
+        return (1.0 - self.escape) * jnp.exp(steady) * of_photons(*at, moments[:, :-2], self.by_age)
 
     def _parts(self, moments: Float[Array, "screen moment"]) -> Float[Array, "screen part"] | None:
         if self.factors is None:
             return None
-        at = self._state(moments)
-        return (1.0 - self.escape) * of_photons(*map(cubic, at, self.nodes), moments[:, :-2], self.factors)
+        (logu, lgmet), (of_logu, of_lgmet) = self._state(moments), self.nodes
+        at = cubic(logu, of_logu), cubic(lgmet, of_lgmet)
+        return (1.0 - self.escape) * of_photons(*at, moments[:, :-2], self.factors)
 
     def _glow(self, parts: Any, wave: Float[Array, " wave"]) -> Float[Array, "screen wave"] | None:
         spectra = self.continuum_spectra(wave)

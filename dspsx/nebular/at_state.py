@@ -23,11 +23,10 @@ def of_photons(
     return _emission(arrays, jnp.zeros((), photons.dtype), (table,))
 
 
-def _value(arrays: dict[str, Any], tensors: Any, found: str, order: int) -> Any:
+def _value(arrays: Any, tensors: Any, found: str, order: int) -> Any:
     (table,) = tensors
     n_logu, n_met, n_age, n = table.shape
-    given: Any = [arrays.get(role) for role in _ROLES]
-    logu, lgmet, photons, emission = given
+    logu, lgmet, photons, emission = (arrays.get(role) for role in _ROLES)
     if found != "logu" and logu.ndim == 1:
         table = matmul(logu, table.reshape(n_logu, -1)).reshape(n_met, n_age * n)
         if found != "lgmet" and lgmet.ndim == 1:

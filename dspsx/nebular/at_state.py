@@ -41,8 +41,8 @@ def _value(arrays: Any, tensors: Any, found: str, order: int) -> Any:
             return (each * lgmet[..., None, :, None]).sum(-2)
         return (each * photons[..., None, :]).sum((-3, -1))
     table = table.reshape(n_logu * n_met, -1)
-    n_axes = (emission if photons is None else photons).ndim - 1
-    logu, lgmet = (x if x is None else x.reshape(*(1,) * (n_axes - x.ndim), *x.shape) for x in (logu, lgmet))
+    n_axes = (emission if found == "photons" else photons).ndim - 1
+    logu, lgmet = (_with_axes(x, n_axes) for x in (logu, lgmet))
     if found in ("emission", "photons"):
         # the state first, since all screens share it
         state = logu[..., :, None] * lgmet[..., None, :]
@@ -53,6 +53,10 @@ def _value(arrays: Any, tensors: Any, found: str, order: int) -> Any:
     of_state = matmul(of_age.reshape(*of_age.shape[:-2], -1), table.T)
     of_state = of_state.reshape(*of_state.shape[:-1], n_logu, n_met)
     return (of_state * lgmet[..., None, :]).sum(-1) if found == "logu" else (of_state * logu[..., :, None]).sum(-2)
+
+
+def _with_axes(x: Any, n: int) -> Any:
+    return x if x is None else x.reshape(*(1,) * (n - x.ndim), *x.shape)
 
 
 _ROLES = {"logu": 1, "lgmet": 1, "photons": 2, "emission": 2}

@@ -9,23 +9,25 @@ So each such sum is a JAX primitive. It has arrays in several roles, is linear i
 others: the result, or what stands in the place of an argument in a derivative, which is the same primitive again.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 
-def multilinear(name: str, roles: dict[str, int], value: Callable) -> Callable:
+def multilinear(name: str, roles: dict[str, int], value: Callable, series: bool = False) -> Callable:
     """A function `found = f(arrays, at, tensors)` of arrays (role: array), a number, and tensors.
 
     **Arguments:** `roles`, in order, and the axes that an array in each has, of which the last role is the result's; those with
     two have one axis in common, the first. `value(arrays, tensors, found, order)` computes, of arrays in all roles but `found`,
     the array in that, for the derivative `order` of the tensors with respect to the number. Arrays may have the axes of a batch
     in front, all the same; those with one axis in `roles` may be without them, where a batch shares them. A derivative for which
-    `value` raises TypeError raises that.
+    `value` raises TypeError raises that. `series`: whether there are such derivatives.
     """
     names = tuple(roles)
     sums = Primitive(name)
@@ -59,7 +61,7 @@ def multilinear(name: str, roles: dict[str, int], value: Callable) -> Callable:
             terms.append(bind(arrays, at, tensors, found, order + 1) * change)
         if any(type(d) is not ad.Zero for d in d_tensors):
             of_tensors = lambda *tensors: value(arrays, tensors, found, order)  # noqa: E731
-            terms.append(jax.jvp(of_tensors, tensors, [*map(ad.instantiate_zeros, d_tensors)])[1])
+            terms.append(jax.jvp(of_tensors, tuple(tensors), tuple(map(ad.instantiate_zeros, d_tensors)))[1])
         return result, sum(terms) if terms else jnp.zeros_like(result)
 
     def transpose(g, *args, found, order):
@@ -79,9 +81,12 @@ def multilinear(name: str, roles: dict[str, int], value: Callable) -> Callable:
     def batch(args, axes, *, found, order):
         (arrays, at, tensors), (of_arrays, of_at, of_tensors) = split(args), split(axes)
         if any(axis is not None for axis in of_tensors):
-            raise NotImplementedError(
-                f"{name}: the tables are data, which a batch of galaxies shares: map over parameters only."
-            )
+            if series:
+                raise NotImplementedError(
+                    f"{name}: the tables are data, which a batch of galaxies shares: map over parameters only."
+                )
+            # so does `jax.lax.cond` in a batch, with all that its branches use
+            return jax.vmap(functools.partial(computed, found=found, order=order), axes)(*args), 0
         size = next(arg.shape[axis] for arg, axis in zip(args, axes, strict=True) if axis is not None)
         n_lead = at.ndim - (of_at is not None)  # axes of batches that there are already
         at = batching.bdim_at_front(at, of_at, size)
@@ -106,6 +111,7 @@ def multilinear(name: str, roles: dict[str, int], value: Callable) -> Callable:
     mlir.register_lowering(sums, mlir.lower_fun(computed, multiple_results=False))
 
     def call(arrays: dict[str, Any], at: Any, tensors: tuple[Any, ...]) -> Any:
-        return bind(arrays, at, tensors, names[-1], 0)
+        dtype = np.result_type(*(x.dtype for x in arrays.values()))
+        return bind({role: x.astype(dtype) for role, x in arrays.items()}, at.astype(dtype), tensors, names[-1], 0)
 
     return call

@@ -160,7 +160,7 @@ def triweight_moment(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 @triweight_moment.defjvp
 def _(primals, tangents):
     (z,) = primals
-    return triweight_moment(z), z * triweight_density(z) * tangents[0]
+    return triweight_moment(z), within(z, -3.0, 3.0) * triweight_density(z) * tangents[0]
 
 
 def triweight_density(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

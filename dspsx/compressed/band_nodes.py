@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dspsx.compressed.bands import BandSSP
-from dspsx.compressed.errors import MMAG
+from dspsx.compressed.errors import MMAG, red_ends
 from dspsx.compressed.examples import Examples
 from dspsx.compressed.factors import common_factors, own_factors
 from dspsx.compressed.nodes import fit
@@ -39,8 +39,10 @@ def one_redshift(
     ]
     # the gas has few spectra, and needs no factors
     stars = examples.of_stars()
+    ends = red_ends(full.filters)
+    least = [examples.least_transmission(end, np.array([u])) for end in ends]
     lights = [
-        own_factors(nodes, [value[None, b]], stars, tol * ONE_RANK, examples.dimmest)
+        own_factors(nodes, [value[None, b]], stars, tol * ONE_RANK, least[b], transmission=medium)
         for b, (nodes, tol) in enumerate(zip(found, tols, strict=True))
     ]
     series = [[examples.flux[:, j] @ (p[b, j][:, None] * phi) for b, (j, _, phi) in enumerate(found)] for p in rows]

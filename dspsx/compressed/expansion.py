@@ -55,4 +55,4 @@ def _derivative(order, *derivatives):
     return derivatives[order - 1]
 
 
-_light = multilinear("light_at_one_redshift", {"metallicity": 1, "mass": 2, "light": 2}, _value)
+_light = multilinear("light_at_one_redshift", {"metallicity": 1, "mass": 2, "light": 2}, _value, series=True)

@@ -195,8 +195,8 @@ def test_a_network_in_an_ingredient_trains():
 
 
 HOUSE = """
-_numerics _multilinear _band_integrals _pixel_sums _files _model _operations _dsps units cosmology sfh metallicity mass_loss dust filters ssp
-igm _progress nebular compressed light galaxy spectroscopy indices _chunks bulk io testing plot demo cli
+_numerics _multilinear _band_integrals _pixel_sums _files _model _operations _dsps units cosmology sfh metallicity mass_loss
+dust filters ssp igm _progress nebular compressed light galaxy spectroscopy indices _chunks bulk io testing plot demo cli
 """
 ORDER = HOUSE.split()
 

@@ -9,11 +9,11 @@ from jaxtyping import Array, Float
 
 from dspsx import units
 from dspsx._model import Scalar, data, param
-from dspsx._numerics import interpolation_weights, matmul, sum_of_products
+from dspsx._numerics import interpolation_weights, matmul, sum_of_products, within
 from dspsx.nebular.at_state import of_photons
 from dspsx.nebular.names import NamedLines, find_line, unique_names
 from dspsx.nebular.photons import LYMAN_LIMIT, PHOTONS, photons
-from dspsx.nebular.tables import continuum_table, cubic, interpolate, line_table, within
+from dspsx.nebular.tables import continuum_table, cubic, interpolate, line_table
 from dspsx.ssp import SSPGrid, SSPLibrary
 
 #: Least rate (1e31 photons per second) by which a mean over photons is divided, so that no photons make no NaN.
@@ -185,7 +185,8 @@ class NebularLines(NamedLines):
         mean, times_lgmet = moments[:, -2].sum(), moments[:, -1].sum()
         gas = times_lgmet / jnp.maximum(mean, _LEAST) if self.tied else self.lgmet_gas
         logu, lgmet = self.nodes
-        return within(self.logu.astype(moments.dtype), logu), within(gas.astype(moments.dtype), lgmet)
+        held = lambda x, nodes: within(x.astype(moments.dtype), nodes[0], nodes[-1])  # noqa: E731
+        return held(self.logu, logu), held(gas, lgmet)
 
     def _lines(self, moments: Float[Array, "screen moment"]) -> Float[Array, "screen line"]:
         """Lsun in each line of the gas behind each screen."""

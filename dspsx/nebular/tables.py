@@ -72,12 +72,6 @@ def interpolate(
     return jnp.where(inside[:, None], light, 0.0)
 
 
-def within(x: Float[Array, ""], nodes: tuple[float, ...]) -> Float[Array, ""]:
-    """x, held inside the nodes."""
-    x = jnp.where(x < nodes[0], nodes[0], x)
-    return jnp.where(x > nodes[-1], nodes[-1], x)
-
-
 def _distance(x, nodes: tuple[float, ...]):
     """(x - node) in units of the gap to the next node on that side (positive to the right); and those gaps (left, right)."""
     node = np.asarray(nodes)

@@ -10,6 +10,7 @@ import tempfile
 
 import jax
 import pytest
+from jax._src import compiler
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -17,15 +18,36 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 #: Linux grants a process 65530 mappings of memory, a compiled program holds dozens, and LLVM crashes without.
 _MOST_MAPPINGS = 25_000
 
-#: Tests compile thousands of small programs and run each a few times: a quick compilation halves the time of the suite. It
+#: Tests compile thousands of small programs and run each a few times: a quick compilation takes a third of the time. It
 #: changes no result beyond rounding; JAX_DISABLE_MOST_OPTIMIZATIONS=0 has all of the compiler.
 if "JAX_DISABLE_MOST_OPTIMIZATIONS" not in os.environ:
     jax.config.update("jax_disable_most_optimizations", True)
 
+#: What a quick compilation also goes without: a way to write loops, and a split into parts, that cost more than they save.
+_QUICK = {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
+
+
+def quick_options(options_of=compiler.get_compile_options):
+    """Have JAX compile with `_QUICK` where it disables most optimisations: XLA_FLAGS would hold for every test."""
+    try:
+        jax.jit(lambda x: x, compiler_options=_QUICK).lower(0.0).compile()
+    except jax.errors.JaxRuntimeError:  # XLA knows them no more: tests take longer
+        return
+
+    def quick(*args, **kwargs):
+        options = options_of(*args, **kwargs)
+        if jax.config.read("jax_disable_most_optimizations"):
+            options.env_option_overrides = [*options.env_option_overrides, *_QUICK.items()]
+        return options
+
+    compiler.get_compile_options = quick
+
 
 def pytest_configure(config):
-    """Keep compiled programs in a folder of this worker's own, which goes with it: many tests compile the same ones, and
-    `jax.clear_caches` loses none. (In a folder that workers share one may read what another has half written.)"""
+    """Compile quickly, and keep compiled programs in a folder of this worker's own, which goes with it: many tests compile
+    the same ones, and `jax.clear_caches` loses none. (In a folder that workers share one may read what another has half
+    written.)"""
+    quick_options()
     try:
         folder = tempfile.mkdtemp(prefix="dspsx-tests-")
     except OSError:  # no room: it goes without

@@ -139,9 +139,6 @@ def scalars(model):
     return eqx.partition(model, jax.tree.map(lambda info: isinstance(info, Parameter), infos(model)))
 
 
-evaluate = eqx.filter_jit(testing.evaluate)
-
-
 @eqx.filter_jit
 def evaluate_batch(batch):
     return eqx.filter_vmap(testing.evaluate, in_axes=(dspsx.batch_axes(batch),))(batch)
@@ -153,13 +150,20 @@ def product(values):
 
 
 @eqx.filter_jit
-def gradient(model):
+def look(model):
+    """What a model evaluates to, and the gradient of its product: in one program, as compiling is what takes the time."""
     params, rest = scalars(model)
-    return jax.grad(lambda p: product(testing.evaluate(eqx.combine(p, rest))))(params)
+
+    def function(params):
+        values = testing.evaluate(eqx.combine(params, rest))
+        return product(values), values
+
+    slopes, values = jax.grad(function, has_aux=True)(params)
+    return values, slopes
 
 
 def assert_finite(model, what):
-    for name, (_, g) in dspsx.named_parameters(gradient(model)).items():
+    for name, (_, g) in dspsx.named_parameters(look(model)[1]).items():
         assert np.isfinite(g).all(), f"gradient with respect to {name} is {g} at {what}:\n{model}"
 
 
@@ -196,7 +200,7 @@ def test_builds_with_defaults_of_one_dtype(name, precision):
     model = BUILD[name]()
     assert {x.dtype.name for x in jax.tree.leaves(model)} <= {precision}
     assert not any(x.weak_type for x in jax.tree.leaves(model))
-    assert evaluate(model).dtype == precision
+    assert look(model)[0].dtype == precision
     assert isinstance(repr(model), str)
 
 
@@ -222,11 +226,11 @@ def test_gradients_agree_with_finite_differences(name, x64):
     # a point off the defaults: several defaults lie on a kink (t_peak just after today)
     leaves = [x * 1.01 for x in leaves]
     at = lambda leaves: eqx.combine(jax.tree.unflatten(structure, leaves), rest)  # noqa: E731
-    slopes = jax.tree.leaves(gradient(at(leaves)))
+    slopes = jax.tree.leaves(look(at(leaves))[1])
     rng = np.random.default_rng(6)
     for _ in range(3):
         steps = [1e-6 * rng.standard_normal(x.shape) for x in leaves]
-        ends = [product(evaluate(at([x + sign * d for x, d in zip(leaves, steps, strict=True)]))) for sign in (1, -1)]
+        ends = [product(look(at([x + s * d for x, d in zip(leaves, steps, strict=True)]))[0]) for s in (1, -1)]
         expected = float(sum((g * d).sum() for g, d in zip(slopes, steps, strict=True)))
         scale = sum(np.abs(np.asarray(g) * d).sum() for g, d in zip(slopes, steps, strict=True))
         np.testing.assert_allclose(float(ends[0] - ends[1]) / 2, expected, rtol=2e-4, atol=2e-4 * scale + 1e-13)
@@ -238,12 +242,12 @@ def test_gradients_at_the_defaults_lie_between_those_of_the_two_sides(name, x64)
     params, rest = scalars(BUILD[name]())
     leaves, structure = jax.tree.flatten(params)
     at = lambda leaves: eqx.combine(jax.tree.unflatten(structure, leaves), rest)  # noqa: E731
-    slopes = jax.tree.leaves(gradient(at(leaves))) if leaves else []
+    slopes = jax.tree.leaves(look(at(leaves))[1]) if leaves else []
     for i, (x, slope) in enumerate(zip(leaves, slopes, strict=True)):
         for place in np.ndindex(x.shape):
             step = 1e-6 * max(1.0, abs(float(x[place])))
             changed = [[*leaves[:i], x.at[place].add(d), *leaves[i + 1 :]] for d in (-step, 0.0, step)]
-            values = np.array([float(product(evaluate(at(y)))) for y in changed])
+            values = np.array([float(product(look(at(y))[0])) for y in changed])
             sides = np.sort(np.diff(values) / step)
             slack = 3e-4 * np.abs(sides).max() + 1e-7 * np.abs(values[1])
             assert sides[0] - slack <= slope[place] <= sides[1] + slack, (i, place, float(x[place]), sides, slope)
@@ -261,7 +265,7 @@ def test_built_in_a_batch_then_sliced_equals_built_once(name):
     rtol = 2e-5
     for i, one in enumerate((model, other)):
         assert eqx.tree_equal(dspsx.take(batch, i), one)
-        expected = np.asarray(evaluate(one))
+        expected = np.asarray(look(one)[0])
         np.testing.assert_allclose(together[i], expected, rtol=rtol, atol=rtol * np.abs(expected).max())
 
 

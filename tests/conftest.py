@@ -27,12 +27,13 @@ if "JAX_DISABLE_MOST_OPTIMIZATIONS" not in os.environ:
 _QUICK = {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
 
 
-def quick_options(options_of=compiler.get_compile_options):
+def quick_options():
     """Have JAX compile with `_QUICK` where it disables most optimisations: XLA_FLAGS would hold for every test."""
     try:
+        options_of = compiler.get_compile_options
         jax.jit(lambda x: x, compiler_options=_QUICK).lower(0.0).compile()
-    except jax.errors.JaxRuntimeError:  # XLA knows them no more: tests take longer
-        return
+    except (AttributeError, jax.errors.JaxRuntimeError):  # JAX or XLA has changed: tests take longer
+        return _QUICK.clear()
 
     def quick(*args, **kwargs):
         options = options_of(*args, **kwargs)
@@ -82,6 +83,15 @@ def full_compilation():
     if quick:
         jax.clear_caches()
         jax.config.update("jax_disable_most_optimizations", True)
+
+
+@pytest.fixture(scope="session")
+def environment():
+    """The environment of a process that compiles as quickly as the tests do."""
+    if "JAX_DISABLE_MOST_OPTIMIZATIONS" in os.environ:
+        return dict(os.environ)
+    flags = [os.environ.get("XLA_FLAGS", ""), *(f"--{name}={int(value)}" for name, value in _QUICK.items())]
+    return os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "XLA_FLAGS": " ".join(flags)}
 
 
 @pytest.fixture

@@ -13,10 +13,12 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 
 @pytest.mark.xdist_group("slow")
-def test_demo_prints_and_draws(tmp_path):
+def test_demo_prints_and_draws(tmp_path, environment):
     figure = tmp_path / "figure.png"
     command = [sys.executable, "-W", "error", "-m", "dspsx.cli", "demo", "--galaxies", "300", "--out", str(figure)]
-    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300, check=False)
+    run = subprocess.run(
+        command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=300, check=False
+    )
     assert run.returncode == 0, run.stderr
     for text in (
         "sfh.mah.logm0",

@@ -1,7 +1,6 @@
 """Every notebook runs from its first cell to its last, in a kernel of this very interpreter."""
 
 import json
-import os
 import pathlib
 import sys
 
@@ -13,7 +12,7 @@ by_name = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 LARGEST = 900_000
 
 
-def run_notebook(path, folder):
+def run_notebook(path, folder, environment):
     """Execute a notebook in `folder`, by a kernel that runs `sys.executable`, whatever others the machine has."""
     nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
     pytest.importorskip("ipykernel")
@@ -30,8 +29,7 @@ def run_notebook(path, folder):
     notebook = nbformat.read(path, as_version=4)
     client = nbclient.NotebookClient(notebook, km=kernel, timeout=300, resources={"metadata": {"path": str(work)}})
     # a profile of its own: no configuration or history of the user's; figures inline, whatever the backend here
-    env = {key: value for key, value in os.environ.items() if key != "MPLBACKEND"}
-    env.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # as other tests
+    env = {key: value for key, value in environment.items() if key != "MPLBACKEND"}
     client.execute(env=env | {"IPYTHONDIR": str(folder / "ipython")}, cleanup_kc=True)
     left = [p.name for p in work.iterdir()]
     assert not left, f"the notebook left files behind: {left}"
@@ -43,8 +41,8 @@ def test_there_are_notebooks():
 
 @pytest.mark.xdist_group("slow")
 @by_name
-def test_notebook_runs(path, tmp_path):
-    run_notebook(path, tmp_path)
+def test_notebook_runs(path, tmp_path, environment):
+    run_notebook(path, tmp_path, environment)
 
 
 @by_name

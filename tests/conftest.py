@@ -72,9 +72,9 @@ def few_programs():
             jax.clear_caches()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def full_compilation():
-    """Run a test of rounding as users run dspsx: with all of the compiler."""
+    """Run a file of tests of rounding as users run dspsx: with all of the compiler."""
     quick = os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS") is None
     if quick:
         jax.clear_caches()

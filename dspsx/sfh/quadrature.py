@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dspsx._model import Scalar
-from dspsx._numerics import count_below, gauss_legendre, matmul, pow10, sort_few, within
+from dspsx._numerics import LN10, count_below, gauss_legendre, matmul, pow10, sort_few, total, within
 
 #: Histories are never asked for their rate before this cosmic time, Gyr (a thousand years).
 T_FIRST = 1e-6
@@ -17,9 +17,9 @@ YEARS_PER_GYR = 1e9
 #: Gauss-Legendre nodes in a panel of the window, a piece between breaks, and a merged panel; tests/precision measures what
 #: these choices cost.
 _ORDER_WINDOW, _ORDER_PIECE, _ORDER_MERGED = 3, 4, 4
-#: The same in the younger age cells of the grid, three of five, and in the older ones. A fine grid begins with cells in which no
-#: rate changes much that has no break there; a coarse one has the last order everywhere.
-_ORDERS_CELL, _YOUNG, _FINE_GRID = (2, 3), 0.6, 60
+#: The same in the younger age cells of the grid, up to this share of their number, and in the older ones. A fine grid begins
+#: with cells in which no rate changes much that has no break there; a coarse one has the last order everywhere.
+_ORDERS_CELL, _YOUNG, _FINE_GRID = (2, 3), 0.7, 60
 #: The window: the six oldest age cells that the galaxy has reached are cut into so many panels, the oldest ones at steps
 #: of log t, because a young universe changes in log t.
 _WINDOW = (1, 2, 3, 5, 14, 18)
@@ -108,12 +108,19 @@ def hat_age_weights(sfh: Any, lg_age: Float[Array, " age"], t_obs: Scalar) -> Fl
 
     # the nodes of the cells are at the same ages for every galaxy, also for those that are too young to have them
     hats, found = [], []
-    for order, panels in rules[:-1]:
-        age, weight = nodes(low[panels], ages[panels] - low[panels], order)
-        older = weight * fractions(age, lg_lo[panels], lg_hi[panels])
+    for order, panels in rules:
+        lo, hi = low[panels], ages[panels]
+        age, weight = nodes(lo, hi - lo, order)
+        # moved so that their mean over a cell is exact: a steady rate has no error
+        share = fractions(age, lg_lo[panels], lg_hi[panels])
+        mean = (weight * share).reshape(order, -1).sum(0) / ((hi - lo) * YEARS_PER_GYR)
+        exact = jnp.where(lo > 0.0, _mean_in_log(LN10 * (lg_hi[panels] - lg_lo[panels])), 0.0)
+        share += jnp.tile(exact - mean, order)
+        older = weight * share
         inner = np.tile(np.clip(panels, 1, n - 1), order)[:, None]
-        hat = jnp.where(np.arange(n) == inner, older[:, None], 0.0)
-        hats.append(hat + jnp.where(np.arange(n) == inner - 1, (weight - older)[:, None], 0.0))
+        here = np.arange(inner.min() - 1, inner.max() + 1)
+        hat = jnp.where(here == inner, older[:, None], 0.0)
+        hats.append((here, hat + jnp.where(here == inner - 1, (weight - older)[:, None], 0.0)))
         found.append((age, np.tile(panels, order)))
     # of the window the last panel alone ends at t_obs, and changes with it
     fixed = nodes(start[n:-1], start[n + 1 :] - start[n:-1], _ORDER_WINDOW)
@@ -129,10 +136,10 @@ def hat_age_weights(sfh: Any, lg_age: Float[Array, " age"], t_obs: Scalar) -> Fl
         at = sort_few(jnp.clip(breaks, 0.0, t_obs))
         panel = count_below(start[1:], at)
         whole = (np.arange(start.size, dtype=np.int32)[:, None] != panel[None, :]).all(1)
-        counts &= jnp.concatenate([jnp.tile(whole[p[0] : p[-1] + 1], order) for order, p in rules[:-1]])
+        counts &= jnp.concatenate([jnp.tile(whole[p[0] : p[-1] + 1], order) for order, p in rules])
     # all in one call: in the transpose of each there is a sum for every parameter
     rates = sfh.checked_rate(jnp.concatenate([*(x for x, _ in found), age]), t_obs)
-    of_cells, of_window = jnp.split(rates, [rates.size - age.size])
+    of_cells, of_window = jnp.split(rates, [panels.size])
     of_cells = jnp.where(counts, of_cells, 0.0)
     of_window = of_window * weight
     if breaks.size:
@@ -160,7 +167,21 @@ def hat_age_weights(sfh: Any, lg_age: Float[Array, " age"], t_obs: Scalar) -> Fl
         cells.append(broken_cell)
     where = jnp.concatenate([x for cell in cells for x in (cell - 1, cell)])
     rest = jnp.zeros(n, dtype).at[where].add(jnp.concatenate(masses), mode="promise_in_bounds")
-    return matmul(of_cells, jnp.concatenate(hats)) + rest
+    # the cells of each order have a matrix of their own, since what they give to the ages of the others is nothing
+    of_cells = jnp.split(of_cells, np.cumsum([len(hat) for _, hat in hats])[:-1])
+    return rest + total(
+        jnp.pad(matmul(part, hat), (here[0], n - 1 - here[-1]))
+        for part, (here, hat) in zip(of_cells, hats, strict=True)
+    )
+
+
+def _mean_in_log(width):
+    """Mean over x, between two ends, of what rises from 0 to 1 linearly in ln x: 1 / (1 - e^-d) - 1 / d for ends whose ln x are
+    d apart, without the rounding of that difference."""
+    small = width < 0.7
+    d = jnp.where(small, 1.0, width)
+    series = 0.5 + width / 12.0 * (1.0 - width**2 / 60.0 * (1.0 - width**2 / 42.0 * (1.0 - width**2 / 40.0)))
+    return jnp.where(small, series, -1.0 / jnp.expm1(-d) - 1.0 / d)
 
 
 def _shares(mass, older, collect):
@@ -178,9 +199,9 @@ def _collect_window() -> np.ndarray:
 
 @functools.cache
 def _rules(n: int) -> list[tuple[int, np.ndarray]]:
-    """Order of the quadrature, and the panels that have it: cells of a grid of n ages, and the window."""
-    ends, orders = ([0, round(_YOUNG * n), n], _ORDERS_CELL) if n >= _FINE_GRID else ([0, n], _ORDERS_CELL[-1:])
-    ends, orders = [*ends, n + sum(_WINDOW)], [*orders, _ORDER_WINDOW]
+    """Order of the quadrature, and the cells of a grid of n ages that have it; the last ones are in every galaxy's window."""
+    last = max(1, n + 1 - len(_WINDOW))
+    ends, orders = ([0, round(_YOUNG * n), last], _ORDERS_CELL) if n >= _FINE_GRID else ([0, last], _ORDERS_CELL[-1:])
     return [(order, np.arange(*ends[i : i + 2], dtype=np.int32)) for i, order in enumerate(orders)]
 
 

@@ -17,9 +17,9 @@ YEARS_PER_GYR = 1e9
 #: Gauss-Legendre nodes in a panel of the window, a piece between breaks, and a merged panel; tests/precision measures what
 #: these choices cost.
 _ORDER_WINDOW, _ORDER_PIECE, _ORDER_MERGED = 3, 4, 4
-#: The same in the younger age cells of the grid, up to this share of their number, and in the older ones. A fine grid begins
-#: with cells in which no rate changes much that has no break there; a coarse one has the last order everywhere.
-_ORDERS_CELL, _YOUNG, _FINE_GRID = (2, 3), 0.7, 60
+#: The same in the younger age cells of the grid, three of five, and in the older ones. A fine grid begins with cells in which no
+#: rate changes much that has no break there; a coarse one has the last order everywhere.
+_ORDERS_CELL, _YOUNG, _FINE_GRID = (2, 3), 0.6, 60
 #: The window: the six oldest age cells that the galaxy has reached are cut into so many panels, the oldest ones at steps
 #: of log t, because a young universe changes in log t.
 _WINDOW = (1, 2, 3, 5, 14, 18)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dspsx import units
-from dspsx._model import AbstractModel, Number, Scalar, data, is_concrete, warn
+from dspsx._model import AbstractModel, Number, Scalar, data, is_concrete, plain, warn
 from dspsx._numerics import CROWDING_WIDTHS
 from dspsx._pixel_sums import REACH, blocks, carried_over, pixel_sums
 from dspsx.galaxy import GalaxySEDModel
@@ -168,7 +168,8 @@ class Instrument(AbstractModel):
         if unit != F_LAMBDA and unit not in units.PER_MAGGIE:
             raise ValueError(f"unknown unit {unit!r}; use {F_LAMBDA!r} or one of {', '.join(units.PER_MAGGIE)}.")
         dtype = galaxy.redshift.dtype
-        stars, gas = (jnp.asarray(sigma, dtype) for sigma in (sigma_stars, sigma_gas))
+        given = {"sigma_stars": sigma_stars, "sigma_gas": sigma_gas}
+        stars, gas = (jnp.asarray(plain(f"Instrument.observe: {name}", x), dtype) for name, x in given.items())
         self._check("sigma_stars", stars)
         self._check("sigma_gas", gas)
         self._check_use(galaxy, stars)
@@ -325,7 +326,7 @@ def _line_spread(edges: np.ndarray, resolution: Any, sigma: Any, sigma_kms: Any)
             f"{', '.join(given) or 'none'}."
         )
     (name, value) = next(iter(given.items()))
-    x = np.asarray(value, float)
+    x = np.asarray(plain(f"Instrument.{name}", value), float)
     n = edges.size - 1
     if x.shape not in ((), (n,)):
         raise ValueError(f"Instrument.{name} must be a number or one per pixel, ({n},); got shape {x.shape}.")

@@ -462,6 +462,13 @@ def test_bad_instrument(arguments, message):
         Instrument(**arguments)
 
 
+def test_text_is_no_number():
+    with pytest.raises(TypeError, match="Instrument.resolution is text"):
+        Instrument(GOOD, resolution="1000")
+    with pytest.raises(TypeError, match="observe: sigma_gas is text"):
+        Instrument(GOOD, resolution=1e3).observe(testing.fake_galaxy(), sigma_gas="100")
+
+
 def test_bad_observation():
     instrument, galaxy = Instrument(GOOD, resolution=1e3), testing.fake_galaxy()
     for sigma in (-1.0, 501.0, math.nan, math.inf):

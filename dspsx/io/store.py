@@ -178,7 +178,10 @@ class _Reader:
         stored, parameters = node["fields"], parameters_of(cls)
         fields = {f.name: f for f in dataclasses.fields(cls)}
         if unknown := ", ".join(stored.keys() - fields.keys()):
-            raise ValueError(f"{self.what}: {where} has a field {unknown}, which {cls.__name__} does not have here.")
+            raise ValueError(
+                f"{self.what}: {where} has a field {unknown}, which {cls.__name__} does not have here. If another version of dspsx "
+                "wrote the file, load it there, or make the model anew (a compressed galaxy: compress the full one again)."
+            )
         values = {key: self.read(x, f"{where}.{key}", getattr(like, key, None)) for key, x in stored.items()}
         for key, x in values.items():
             static = fields[key].metadata.get("static", False)

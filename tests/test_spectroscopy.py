@@ -465,7 +465,9 @@ def test_bad_instrument(arguments, message):
 def test_text_is_no_number():
     with pytest.raises(TypeError, match="resolution is text"):
         Instrument(GOOD, resolution="1000")
-    with pytest.raises(TypeError, match="observe: sigma_gas is text"):
+    with pytest.raises(TypeError, match="resolution is text"):
+        Instrument(GOOD, resolution=["1000"] * GOOD.size)
+    with pytest.raises(TypeError, match="sigma_gas"):
         Instrument(GOOD, resolution=1e3).observe(testing.fake_galaxy(), sigma_gas="100")
 
 

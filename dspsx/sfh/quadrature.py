@@ -72,7 +72,8 @@ def hat_age_weights(sfh: Any, lg_age: Float[Array, " age"], t_obs: Scalar) -> Fl
     if breaks.size > _FEW_BREAKS:
         return _merged_age_weights(sfh, lg_age, t_obs)
     n, dtype = lg_age.size, lg_age.dtype
-    ages = pow10(lg_age)
+    # where panels meet, their shares of a derivative cancel: not followed, neither by the ages of the grid nor by what follows
+    ages = jax.lax.stop_gradient(pow10(lg_age))
     low = jnp.concatenate([jnp.zeros(1, dtype), ages])  # cell i begins at low[i] and ends at low[i + 1]
 
     # panels: the cells before the window, and the window's
@@ -86,7 +87,6 @@ def hat_age_weights(sfh: Any, lg_age: Float[Array, " age"], t_obs: Scalar) -> Fl
         for i, cuts in enumerate(_CUTS)
     ]
     start = jnp.concatenate([jnp.where(np.arange(n, dtype=np.int32) < first, low[:-1], begins[0]), *window])
-    # where panels meet, their shares of a derivative cancel: not followed
     start = jax.lax.stop_gradient(start)
     # panels beyond t_obs have no width, but the end of the last one moves with t_obs: they count as of the cell of t_obs
     place = jnp.clip(jnp.minimum(place, reached), 1, n - 1)
@@ -115,7 +115,7 @@ def hat_age_weights(sfh: Any, lg_age: Float[Array, " age"], t_obs: Scalar) -> Fl
         share = fractions(age, lg_lo[panels], lg_hi[panels])
         mean = (weight * share).reshape(order, -1).sum(0) / ((hi - lo) * YEARS_PER_GYR)
         exact = jnp.where(lo > 0.0, _mean_in_log(LN10 * (lg_hi[panels] - lg_lo[panels])), 0.0)
-        share += jnp.tile(exact - mean, order)
+        share += jax.lax.stop_gradient(jnp.tile(exact - mean, order))
         older = weight * share
         inner = np.tile(np.clip(panels, 1, n - 1), order)[:, None]
         here = np.arange(inner.min() - 1, inner.max() + 1)
@@ -178,10 +178,11 @@ def hat_age_weights(sfh: Any, lg_age: Float[Array, " age"], t_obs: Scalar) -> Fl
 def _mean_in_log(width):
     """Mean over x, between two ends, of what rises from 0 to 1 linearly in ln x: 1 / (1 - e^-d) - 1 / d for ends whose ln x are
     d apart, without the rounding of that difference."""
-    small = width < 0.7
+    small = width < 0.5
     d = jnp.where(small, 1.0, width)
-    series = 0.5 + width / 12.0 * (1.0 - width**2 / 60.0 * (1.0 - width**2 / 42.0 * (1.0 - width**2 / 40.0)))
-    return jnp.where(small, series, -1.0 / jnp.expm1(-d) - 1.0 / d)
+    square = width**2
+    series = 1.0 - square / 60.0 * (1.0 - square / 42.0 * (1.0 - square / 40.0 * (1.0 - square / 39.6)))
+    return jnp.where(small, 0.5 + width / 12.0 * series, -1.0 / jnp.expm1(-d) - 1.0 / d)
 
 
 def _shares(mass, older, collect):

@@ -1,6 +1,7 @@
 """Histories with a formula, in bins and composed ones against their formulas, integrated by brute force in NumPy."""
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -191,3 +192,17 @@ def test_bad_histories():
         dspsx.WithBurst(scheme="fsps")
     with pytest.raises(ValueError, match=r"lg_sfr_ratios must be an array"):
         dspsx.ContinuitySFH(lg_sfr_ratios=0.3)
+
+
+@pytest.mark.parametrize("t_obs", [9.3, 20.0])
+def test_ages_of_the_grid_have_derivatives(t_obs, x64):
+    """Of an integral between ages, some of which begin the window, or a cell with a break in it."""
+    sfh, ages = dspsx.ConstantSFH(lg_mass_formed=10.0, age=5.0), jnp.linspace(-3.5, 1.15, 60)
+
+    @jax.jit
+    def light(ages):
+        return (sfh.age_weights(ages, t_obs) * np.sin(1.7 * np.arange(ages.size))).sum() / 1e10
+
+    steps = 1e-5 * np.eye(ages.size)[40:]
+    wanted = np.array([(light(ages + d) - light(ages - d)) / 2e-5 for d in steps])
+    np.testing.assert_allclose(jax.grad(light)(ages)[40:], wanted, atol=1e-3 * np.abs(wanted).max())

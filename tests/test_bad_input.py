@@ -294,7 +294,7 @@ def one(wave=(4000.0, 5000.0, 6000.0), transmission=(0.0, 1.0, 0.0)):
         "['b', 'b']",
     ),
     case("text", one(np.array(["a", "b", "c"])), TypeError, "filter b", "text"),
-    case("a list of text", one(("a", "b", "c")), ValueError, "filter b", "numbers"),
+    case("a list of text", one(("a", "b", "c")), TypeError, "filter b", "text"),
     case("words", one(transmission=(0, [1, 2], 0)), ValueError, "filter b", "numbers"),
     case("masked", one(transmission=MASKED), TypeError, "filter b", "transmission", "masked"),
     case("no file", lambda: FilterSet.from_files(None), TypeError, "from_files", "None"),  # pyright: ignore[reportArgumentType]

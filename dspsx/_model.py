@@ -48,8 +48,8 @@ FOREIGN = Parameter(doc="array of a foreign module")
 
 def _oddity(x: Any) -> str:
     """What is odd about a value out of which JAX and NumPy would read numbers; empty for nothing."""
-    first = x[0] if isinstance(x, list | tuple) and x else x
-    if isinstance(first, str | bytes) or getattr(getattr(x, "dtype", None), "kind", "") in ("S", "U"):
+    is_text = any(isinstance(y, str | bytes) for y in (x if isinstance(x, list | tuple) else [x]))
+    if is_text or getattr(getattr(x, "dtype", None), "kind", "") in ("S", "U"):
         return f"is text, {x!r:.40}, where a number belongs"
     if hasattr(x, "unit") and hasattr(x, "to_value") and str(x.unit):
         return f"has a unit, {x.unit}, which would be lost: give the number alone"

@@ -466,7 +466,7 @@ def test_text_is_no_number():
     with pytest.raises(TypeError, match="resolution is text"):
         Instrument(GOOD, resolution="1000")
     with pytest.raises(TypeError, match="resolution is text"):
-        Instrument(GOOD, resolution=["1000"] * GOOD.size)
+        Instrument(GOOD, resolution=[1e3, "1000"])
     with pytest.raises(TypeError, match="sigma_gas"):
         Instrument(GOOD, resolution=1e3).observe(testing.fake_galaxy(), sigma_gas="100")
 

@@ -72,7 +72,7 @@ def hat_age_weights(sfh: Any, lg_age: Float[Array, " age"], t_obs: Scalar) -> Fl
     if breaks.size > _FEW_BREAKS:
         return _merged_age_weights(sfh, lg_age, t_obs)
     n, dtype = lg_age.size, lg_age.dtype
-    # where panels meet, their shares of a derivative cancel: not followed, neither by the ages of the grid nor by what follows
+    # where panels meet, their shares of a derivative cancel: neither the ends of cells nor those of panels are followed
     ages = jax.lax.stop_gradient(pow10(lg_age))
     low = jnp.concatenate([jnp.zeros(1, dtype), ages])  # cell i begins at low[i] and ends at low[i + 1]
 

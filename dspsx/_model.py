@@ -51,8 +51,9 @@ def _oddity(x: Any) -> str:
     is_text = any(isinstance(y, str | bytes) for y in (x if isinstance(x, list | tuple) else [x]))
     if is_text or getattr(getattr(x, "dtype", None), "kind", "") in ("S", "U"):
         return f"is text, {x!r:.40}, where a number belongs"
-    if hasattr(x, "unit") and hasattr(x, "to_value") and str(x.unit):
-        return f"has a unit, {x.unit}, which would be lost: give the number alone"
+    unit = getattr(x, "unit", "")
+    if hasattr(x, "to_value") and str(unit):
+        return f"has a unit, {unit}, which would be lost: give the number alone"
     return "holds masked values, which would count" if np.ma.is_masked(x) else ""
 
 

@@ -18,6 +18,24 @@ def data_folder() -> pathlib.Path:
     return (cache if cache.is_absolute() else pathlib.Path.home() / ".cache") / "dspsx"
 
 
+def require_file(path: pathlib.Path, what: str) -> None:
+    """Raise FileNotFoundError, or IsADirectoryError, for what is no file."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{what}: {str(path)!r} is a folder; give the name of a file.")
+    if not path.is_file():
+        raise FileNotFoundError(f"{what}: there is no file {str(path)!r}.")
+
+
+def make_folder(path: pathlib.Path) -> None:
+    """Make a folder with those above it, unless it is there; an OSError says which could not be made."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise type(error)(
+            f"cannot make the folder {str(path)!r} ({error.strerror}): choose another one, by $DSPSX_DATA or --out."
+        ) from error
+
+
 @contextlib.contextmanager
 def open_hdf5(path: str | os.PathLike, what: str, required: Sequence[str] = ()) -> Iterator[Any]:
     """Open an HDF5 file for reading, or say what is wrong with it.
@@ -25,8 +43,7 @@ def open_hdf5(path: str | os.PathLike, what: str, required: Sequence[str] = ()) 
     Raises FileNotFoundError, or ValueError for a file that is not HDF5, is truncated, or lacks a `required` dataset.
     """
     path = pathlib.Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{what}: there is no file {str(path)!r}.")
+    require_file(path, what)
     try:
         file = h5py.File(path, "r", locking=False)
     except OSError as error:
@@ -52,7 +69,10 @@ def write_hdf5(path: str | os.PathLike) -> Iterator[h5py.File]:
         raise FileNotFoundError(f"cannot write {str(path)!r}: there is no folder {str(path.parent)!r}.")
     if path.is_dir():
         raise IsADirectoryError(f"cannot write {str(path)!r}: it is a folder; give the name of a file.")
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name + ".", suffix=".part")
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name + ".", suffix=".part")
+    except OSError as error:
+        raise type(error)(f"cannot write {str(path)!r}: {error.strerror}.") from error
     os.close(handle)
     try:
         with h5py.File(name, "w") as file:

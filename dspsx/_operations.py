@@ -80,8 +80,18 @@ def _where_not_none(tree: Any, like: Any) -> Any:
 
 
 def combine(theta: M, rest: M, *, physical: bool = False) -> M:
-    """The model again, from the two halves that `partition` made; differentiable in both."""
-    full = eqx.combine(theta, rest)
+    """The model again, from the two halves that `partition` made; differentiable in both.
+
+    Raises ValueError for halves of models that are built differently.
+    """
+    try:
+        full = eqx.combine(theta, rest)
+    except ValueError as error:
+        raise ValueError(
+            "combine(theta, rest): the halves are of models that are built differently, such as a compressed galaxy and the full "
+            "one. Combine each with its own; to see a fit of the compressed `best` in full, give it the grid: "
+            "dataclasses.replace(best, ssp=galaxy.ssp)."
+        ) from error
     kinds = infos(full)
     if any(isinstance(kind, str) for kind in jax.tree.leaves(_where_not_none(kinds, theta))):
         raise ValueError(

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dspsx import _band_integrals, units
-from dspsx._files import open_hdf5
+from dspsx._files import open_hdf5, require_file
 from dspsx._model import AbstractModel, Number, data, is_concrete, plain
 from dspsx._numerics import gauss_legendre, matmul
 
@@ -304,8 +304,7 @@ def _read_curve(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
     if path.suffix.lower() in (".h5", ".hdf5"):
         with open_hdf5(path, "FilterSet.from_files", ("wave", "transmission")) as file:
             return file["wave"][()], file["transmission"][()]
-    if not path.is_file():
-        raise FileNotFoundError(f"FilterSet.from_files: there is no file {str(path)!r}.")
+    require_file(path, "FilterSet.from_files")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of an empty file, told below

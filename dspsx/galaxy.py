@@ -96,6 +96,8 @@ class GalaxySEDModel(AbstractModel):
             return  # the parameter's own check says so
         self.ssp.check_use(self.filters, z)
         self.ssp.check_igm(self.igm)
+        if self.dust_emission is not None:
+            self.ssp.check_energy()
         if self.lines is not None:
             self.lines.check_use(self.ssp)
         t_last = float(self.sfh.known_until())
@@ -179,8 +181,9 @@ class GalaxySEDModel(AbstractModel):
     def equivalent_widths(self) -> Float[Array, " line"]:
         """Equivalent width in Angstrom, at rest and positive in emission, of each emission line.
 
-        The continuum is the mean of all light but lines, after dust, 1.5 % to either side of the line. Raises TypeError for a
-        compressed galaxy, which has no spectrum.
+        The continuum is the mean of all light but lines, after dust, 1.5 % to either side of the line. Where there is none, beyond
+        the spectrum or of no light at all, the width is NaN, with derivatives of zero. Raises TypeError for a compressed galaxy,
+        which has no spectrum.
         """
         return self.light().equivalent_widths()
 

@@ -91,11 +91,15 @@ class Light:
         return luminosity * distance * (units.LINE_AT_10PC * units.per_cgs_line(unit))
 
     def equivalent_widths(self) -> Float[Array, " line"]:
-        """Equivalent width in Angstrom, at rest and positive in emission, of each emission line."""
+        """Equivalent width in Angstrom, at rest and positive in emission, of each emission line; NaN, with derivatives of zero,
+        where there is no continuum: beyond the spectrum, and of no light at all."""
         at, sed = self.galaxy.ssp.spectrum_wave(), self.rest_sed()
         wave, luminosity = self.emission_lines()
-        continuum = 0.5 * (jnp.interp(0.985 * wave, at, sed) + jnp.interp(1.015 * wave, at, sed))
-        return luminosity * wave * wave / (units.C_ANGSTROM * continuum)
+        blue, red = 0.985 * wave, 1.015 * wave
+        continuum = 0.5 * (jnp.interp(blue, at, sed) + jnp.interp(red, at, sed))
+        seen = (blue >= at[0]) & (red <= at[-1]) & (continuum > 0.0)
+        width = luminosity * wave * wave / (units.C_ANGSTROM * jnp.where(seen, continuum, 1.0))
+        return jnp.where(seen, width, jnp.nan)
 
     def dust_luminosity(self) -> Scalar:
         """Luminosity in Lsun that the galaxy's own dust absorbs, and emits again."""

@@ -270,6 +270,20 @@ class Instrument(AbstractModel):
                 f"Instrument.observe: the pixels run from {float(self.edges[0]):g} to {float(self.edges[-1]):g} A, beyond the "
                 f"spectrum, which at redshift {float(z):g} ends at {seen[0]:g} and {seen[1]:g} A."
             )
+        edges = np.asarray(self.edges, float)
+        if self.library_wave is None:
+            # the least width that is told apart here, and the distance between two points of the library there
+            variance = np.asarray(self._variance(z, stars), float)
+            told = np.maximum(np.sqrt(variance) * _FWHM * edges, np.gradient(edges))
+            points = np.asarray(wave, float) * (1 + float(z))
+            apart = np.diff(points)[np.clip(np.searchsorted(points, edges) - 1, 0, points.size - 2)]
+            if (unseen := told < apart * (1 - 1e-3)).any():
+                at = edges[unseen]
+                warn(
+                    f"at {unseen.mean():.0%} of the pixels ({at[0]:.5g} to {at[-1]:.5g} A observed) the SSP library has a "
+                    f"point every {np.median(apart[unseen]):.3g} A, where the instrument resolves {np.median(told[unseen]):.3g}: "
+                    "starlight is smoother there than it would be seen."
+                )
         coarse = np.asarray(self._variance(z, stars)) < 0
         if coarse.any():
             at = np.asarray(self.edges)[coarse]

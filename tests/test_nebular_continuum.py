@@ -80,6 +80,31 @@ def test_equivalent_width_of_hbeta():
     np.testing.assert_allclose(width[:, 2, :3], 1050, atol=50)  # Z = 0.004, 12,000 K
 
 
+def test_equivalent_widths_need_a_continuum(precision):
+    """Where dust leaves none, and beyond the spectrum, there is none; other lines keep their width and derivatives."""
+    galaxy = dspsx.GalaxySEDModel(
+        sfh=dspsx.ConstantSFH(age=1.0), dust=dspsx.PowerLawDust(av=6.0, slope=-2.0), lines=dspsx.NebularLines()
+    )
+    wave, _ = galaxy.emission_lines()
+    names = ["H_alpha_6563", "OIII_5007"]
+    i = np.array([galaxy.lines.index(name) for name in names])
+    widths = eqx.filter_jit(lambda age: dspsx.replace(galaxy, lambda g: g.sfh.age, age).equivalent_widths()[i])
+    assert np.isfinite(widths(galaxy.sfh.age)).all() and np.isfinite(jax.jacfwd(widths)(galaxy.sfh.age)).all()
+    slope = jax.jacrev(widths)(galaxy.sfh.age)
+    step = (widths(galaxy.sfh.age * 1.01) - widths(galaxy.sfh.age * 0.99)) / (0.02 * galaxy.sfh.age)
+    np.testing.assert_allclose(slope, step, rtol=2e-2)
+    beyond = np.asarray(wave) * 1.015 > galaxy.ssp.wave[-1]
+    assert beyond.any() and np.isnan(galaxy.equivalent_widths()[beyond]).all()
+    ssp = galaxy.ssp
+    some = np.asarray(ssp.wave) < 1e4
+    cut = dspsx.SSPGrid(wave=ssp.wave[some], flux=ssp.flux[..., some], lgmet=ssp.lgmet, lg_age=ssp.lg_age)
+    optical = dspsx.GalaxySEDModel(
+        ssp=cut, sfh=dspsx.ConstantSFH(age=1.0), lines=dspsx.NebularLines(cut), filters=dspsx.FilterSet.load("lsst_r")
+    )
+    found = optical.equivalent_widths()
+    assert np.isfinite(found[i]).all() and np.isnan(found[optical.lines.index("Pa_alpha_18751")])
+
+
 def temperature():
     """K, of the [O III] lines (Osterbrock & Ferland 2006, eq. 5.4, at low density)."""
     ratio = (line("OIII_5007") + line("OIII_4959")) / line("OIII_4363")

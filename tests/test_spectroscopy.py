@@ -18,6 +18,9 @@ from dspsx._model import Scalar, param
 from dspsx._numerics import crowding
 from dspsx.spectroscopy import Instrument, air_to_vacuum, vacuum_to_air
 
+#: The fake grid has a point every few hundred Angstrom.
+pytestmark = pytest.mark.filterwarnings("ignore:.* the SSP library has a point every")
+
 C_KMS = 299792.458
 FWHM = 2.0 * math.sqrt(2.0 * math.log(2.0))
 Z = 0.2345
@@ -218,6 +221,19 @@ def test_the_library_is_removed_in_quadrature(x64):
     np.testing.assert_allclose(seen(instrument, 120.0), expected, atol=1e-4 * expected.max(), rtol=0)
     table = Instrument(edges=edges, resolution=1500.0, library_fwhm=([3000.0, 9000.0], [fwhm, fwhm]))
     np.testing.assert_allclose(seen(table, 120.0), seen(instrument, 120.0), rtol=1e-12)
+
+
+def test_a_library_with_too_few_points_is_told():
+    """Where neither the line-spread function, nor the dispersion, nor the pixels are as wide as its steps."""
+    ssp = testing.fake_galaxy().ssp
+    step = float(np.diff(ssp.wave)[np.searchsorted(ssp.wave, 5500.0) - 1])
+    galaxy, edges = testing.fake_galaxy(redshift=0.0), np.arange(5400.0, 5600.0, 2.0)
+    with pytest.warns(UserWarning, match=f"100% of the pixels .* a point every {step:.3g} A, .* resolves 10:"):
+        Instrument(edges=edges, sigma=10.0 / 2.3548).observe(galaxy)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Instrument(edges=edges, sigma=1.3 * step / 2.3548).observe(galaxy)
+        Instrument(edges=5000.0 + 1.3 * step * np.arange(4), sigma=0.0).observe(galaxy)
 
 
 def test_a_library_too_coarse_keeps_its_resolution():

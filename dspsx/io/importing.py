@@ -10,6 +10,7 @@ from typing import Any, Literal
 import h5py
 import numpy as np
 
+from dspsx._files import make_folder, require_file
 from dspsx.io.formats import named, read_galaxev, read_hdf5, read_npz
 from dspsx.io.libraries import RECIPES, library_path
 from dspsx.io.spectra import LSUN_FSPS, Spectra, standard, write
@@ -40,8 +41,7 @@ def import_library(
     stem = re.sub(r"_m\d{2,3}(?=_|$)", "", paths[0].name.split(".")[0]) if len(paths) > 1 else paths[0].stem
     target = _target(stem, out, force)
     for path in paths:
-        if not path.is_file():
-            raise FileNotFoundError(f"import: there is no file {str(path)!r}.")
+        require_file(path, "import")
         if path.stat().st_size == 0:
             raise ValueError(f"import: {str(path)!r} is empty.")
     galaxev = [".ised" in path.suffix for path in paths]
@@ -128,7 +128,7 @@ def _target(stem: str, out: str | os.PathLike | None, force: bool) -> pathlib.Pa
         if stem in RECIPES or stem == "popstar":
             raise ValueError(f"import: {stem!r} is the name of another library; give the file a name with --out.")
         out = library_path(re.sub(r"[^\w.+-]", "_", stem))
-        out.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(out.parent)
     target = pathlib.Path(out)
     if target.exists() and not force:
         raise FileExistsError(f"import: {str(target)!r} exists; --force (force=True) replaces it, --out names another.")

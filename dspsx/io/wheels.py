@@ -14,6 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 
+from dspsx._files import make_folder
 from dspsx._progress import Progress
 
 
@@ -65,7 +66,7 @@ def unpacked(
 @contextlib.contextmanager
 def _workshop(folder: pathlib.Path, name: str) -> Iterator[pathlib.Path]:
     """A new folder to make a file in, beside its final place; those of processes that were killed are removed."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with open(folder / f".{name}.lock", "w") as lock:
         with contextlib.suppress(ImportError):  # no fcntl on Windows: there two at once are not noticed
             import fcntl

@@ -77,7 +77,7 @@ class StarFormationHistory(AbstractModel):
 
     @eqx.filter_jit
     def mean_sfr(self, t_obs: Number, timescale: Number) -> Scalar:
-        """Star formation rate in Msun/yr averaged over the last `timescale` Gyr before t_obs."""
+        """Hook: star formation rate in Msun/yr averaged over the last `timescale` Gyr before t_obs."""
         timescale = self._scalar(timescale)
         edges = timescale * jnp.linspace(0.0, 1.0, 9, dtype=timescale.dtype)
         _, mass, panel_start = merged_panels(self, edges[1:], self._scalar(t_obs))

@@ -7,9 +7,17 @@ import jax.numpy as jnp
 
 from dspsx import _dsps
 from dspsx._model import Scalar, param
-from dspsx._numerics import LN10, pow10, triweight_density, triweight_hat_weights
+from dspsx._numerics import LN10, gauss_legendre, pow10, triweight_cdf, triweight_density, triweight_hat_weights
 from dspsx.sfh.base import T_TODAY, StarFormationHistory, as_array, at_time
 from dspsx.sfh.parametric import ConstantSFH, DelayedTauSFH
+from dspsx.sfh.quadrature import YEARS_PER_GYR
+
+#: Msun: a history of less than this has no stars.
+_NO_MASS = 1e-20
+#: Gauss-Legendre nodes in the kernel of a burst.
+_ORDER_BURST = 16
+#: Gyr: no burst has stars younger than this.
+_YOUNGEST = 1e-9
 
 
 @final
@@ -42,6 +50,10 @@ class SumSFH(StarFormationHistory):
         # of each part, as the weights: steps of two parts may be at one age
         return tuple(jnp.concatenate(x) for x in zip(*(part._elements(t_obs) for part in self.parts), strict=True))
 
+    @eqx.filter_jit
+    def mean_sfr(self, t_obs, timescale):
+        return sum(part.mean_sfr(t_obs, timescale) for part in self.parts)
+
     def age_weights(self, lg_age, t_obs):
         return sum(part.age_weights(lg_age, t_obs) for part in self.parts)
 
@@ -65,7 +77,20 @@ class NormalisedSFH(StarFormationHistory):
         return self.sfh.checked_rate(age, t_obs) * self._scale(t_obs)
 
     def _scale(self, t_obs):
-        return pow10(self.lg_mass_formed) / _positive(self.sfh.mass_formed(t_obs))
+        return self._over(self.sfh.mass_formed(t_obs))
+
+    def _over(self, mass):
+        """What a history of this mass is multiplied by; a history without stars stays without."""
+        some = mass > _NO_MASS
+        return jnp.where(some, pow10(self.lg_mass_formed) / jnp.where(some, mass, 1.0), 0.0)
+
+    def _elements(self, t_obs):
+        age, mass, start = self.sfh._elements(t_obs)
+        return age, mass * self._over(mass.sum()), start
+
+    @eqx.filter_jit
+    def mean_sfr(self, t_obs, timescale):
+        return self.sfh.mean_sfr(t_obs, timescale) * self._scale(t_obs)
 
     def break_ages(self, t_obs):
         return self.sfh.break_ages(t_obs)
@@ -75,7 +100,7 @@ class NormalisedSFH(StarFormationHistory):
 
     def age_weights(self, lg_age, t_obs):
         weights = self.sfh.age_weights(lg_age, t_obs)
-        return weights * (pow10(self.lg_mass_formed) / _positive(weights.sum()))
+        return weights * self._over(weights.sum())
 
 
 @final
@@ -129,6 +154,25 @@ class WithBurst(StarFormationHistory):
             burst = triweight_hat_weights(lg_age, *self._kernel(jnp.asarray(t_obs, lg_age.dtype)))
         return (1.0 - self._share()) * smooth + (self._share() * smooth.sum()) * burst
 
+    def _elements(self, t_obs):
+        # the burst in log age: it may spread over more dex than a panel in age can follow
+        age, mass, start = self.sfh._elements(t_obs)
+        peak, scatter = self._kernel(jnp.asarray(t_obs, age.dtype))
+        x, width = (jnp.asarray(q, age.dtype).reshape(-1, age.shape[1]) for q in gauss_legendre(_ORDER_BURST))
+        z = 6.0 * x - 3.0
+        of_burst = self._share() * mass.sum() * (6.0 * width * triweight_density(z))
+        ages = pow10(peak + scatter * z)
+        mass = jnp.concatenate([(1.0 - self._share()) * mass, of_burst])
+        return jnp.concatenate([age, ages]), mass, jnp.concatenate([start, ages[:, 0]])
+
+    @eqx.filter_jit
+    def mean_sfr(self, t_obs, timescale):
+        t_obs, timescale = as_array(t_obs), as_array(timescale)
+        peak, scatter = self._kernel(t_obs)
+        of_burst = self._share() * triweight_cdf((jnp.log10(timescale) - peak) / scatter)
+        of_burst = of_burst * self.sfh.mass_formed(t_obs) / (timescale * YEARS_PER_GYR)
+        return (1.0 - self._share()) * self.sfh.mean_sfr(t_obs, timescale) + of_burst
+
     def _share(self):
         return pow10(self.lgfburst)
 
@@ -143,7 +187,7 @@ class WithBurst(StarFormationHistory):
 
     def _burst(self, age, t_obs):
         """Rate of the burst in 1/yr, for a galaxy of 1 Msun, at an age in Gyr."""
-        age, (peak, scatter) = jnp.maximum(age, 1e-6), self._kernel(t_obs)
+        age, (peak, scatter) = jnp.maximum(age, _YOUNGEST), self._kernel(t_obs)
         z = (jnp.log10(age) - peak) / scatter
         return self._share() * triweight_density(z) / (scatter * LN10 * age * 1e9)
 
@@ -152,7 +196,3 @@ def _check(where, *histories):
     for sfh in histories:
         if not isinstance(sfh, StarFormationHistory):
             raise TypeError(f"{where} must be a star formation history such as DelayedTauSFH(); got {sfh!r}.")
-
-
-def _positive(mass):
-    return jnp.maximum(mass, 1e-30)

@@ -186,7 +186,7 @@ class LognormalSFH(StarFormationHistory):
         x_obs = jnp.log(t_obs)
         # long before the peak the rise is exponential, with a scale of tau over the distance in units of tau
         rise = tau / jnp.maximum((t0 - x_obs) / (3.0 * tau), 1.0)
-        before, after = (jnp.asarray(q, t_obs.dtype) for q in ([-4.5, -3.0, -2.0, -1.0], [0.0, 1.5, 3.0]))
+        before, after = (jnp.asarray(q, t_obs.dtype) for q in ([-4.5, -3.0, -2.0, -1.0], [0.0, 1.5, 3.0, 4.5]))
         x = jnp.minimum(t0 - x_obs, 0.0) + jnp.concatenate([rise * before, tau * after])
         return -t_obs * jnp.expm1(jnp.clip(x, -20.0, 5.0))
 

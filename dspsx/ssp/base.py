@@ -70,6 +70,9 @@ class SSPLibrary(AbstractModel):
     def check_use(self, filters: FilterSet, redshift: Number) -> None:
         """Hook: warn, or raise ValueError, of a galaxy with these bands or at this redshift, where values can be seen."""
 
+    def check_energy(self) -> None:
+        """Hook: warn of a galaxy with dust emission, where values can be seen."""
+
     def check_igm(self, igm: AbstractModel | None) -> None:
         """Hook: raise ValueError of a galaxy behind an intergalactic medium that the library does not know of."""
 

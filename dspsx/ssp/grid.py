@@ -22,6 +22,8 @@ from dspsx.ssp.low_rank import LowRankSSP, low_rank
 
 _KEYS = ("ssp_lgmet", "ssp_lg_age_gyr", "ssp_wave", "ssp_flux")
 EMBEDDED_FILE = "ssp_popstar_chabrier.h5"
+#: Angstrom: between these is nearly all the starlight that dust absorbs.
+_ABSORBED = 1000.0, 20_000.0
 
 
 @final
@@ -92,6 +94,14 @@ class SSPGrid(SSPLibrary):
             warn(
                 f"at redshift {float(redshift):g} the spectrum does not cover all of {', '.join(missed)}: light outside the SSP "
                 "grid's wavelengths counts as zero."
+            )
+
+    def check_energy(self):
+        first, last = float(self.wave[0]), float(self.wave[-1])
+        if first > _ABSORBED[0] or last < _ABSORBED[1]:
+            warn(
+                f"the spectrum runs from {first:.4g} to {last:.4g} A: what dust absorbs of the starlight outside is missing in "
+                f"its emission. Take a grid that reaches from {_ABSORBED[0]:g} to {_ABSORBED[1]:g} A."
             )
 
     def integrate(self, weights: Float[Array, "*batch met age"], redshift: Number = 0.0) -> Float[Array, "*batch wave"]:

@@ -1,5 +1,6 @@
 """Chunks of galaxies: programs that go through a batch in chunks of one size, and how large these may be."""
 
+import collections
 import concurrent.futures
 import contextlib
 import functools
@@ -77,16 +78,31 @@ def go_through(
             array[rows] = np.asarray(x)[:count]
         return count
 
-    if chunks == 1 or workers == 1:
-        for start in range(0, n, several):
-            tell(fill(start))
-        return
-    pool = concurrent.futures.ThreadPoolExecutor(workers)
-    try:
-        for count in pool.map(_as_here(fill), range(0, n, several)):
-            tell(count)
-    finally:
-        pool.shutdown(cancel_futures=True)
+    starts, counts = iter(range(0, n, several)), collections.deque()
+
+    def fill_all():
+        try:
+            for start in starts:
+                counts.append(fill(start))
+                yield
+        finally:
+            collections.deque(starts, maxlen=0)  # if one thread fails, nothing is left for the others
+
+    def tell_all():
+        while counts:
+            tell(counts.popleft())
+
+    # this thread is one of them
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        others = [
+            pool.submit(_as_here(lambda: collections.deque(fill_all(), maxlen=0)))
+            for _ in range(min(-(-n // several), workers) - 1)
+        ]
+        for _ in fill_all():
+            tell_all()
+    for other in others:
+        other.result()
+    tell_all()
 
 
 def _device(common: list) -> Any:
@@ -156,8 +172,7 @@ def plan(
         size //= 4
     size = size if batch_size == "auto" else int(batch_size)
     trace = lambda size: one_chunk.trace(part(batched, slice(0, size), size), common)  # noqa: E731
-    several = batch_size != "auto" or size < n
-    key = (batch_size, size, budget, several, _MOST_CHUNKS, BUFFER)
+    key = (batch_size, size, budget, _MOST_CHUNKS, BUFFER)
     key += (
         *map(str, _current(_SETTINGS)),
         *((x.shape[1:], x.dtype) for x in batched),
@@ -166,17 +181,22 @@ def plan(
     if key not in plans:
         largest = _largest(trace(size).jaxpr, size)
         while batch_size == "auto" and size > _LEAST and largest > budget:
-            size, largest, several = size // 2, largest // 2, True
+            size, largest = size // 2, largest // 2
         shapes = trace(size).out_info
         n_bytes = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes))
         n_bytes = max(n_bytes, size * sum(x[:1].nbytes for x in batched))
         room = min(_TOGETHER, BUFFER) // max(1, n_bytes)
-        n_chunks = max(1, min(_MOST_CHUNKS, room)) if several and device.platform == "cpu" else 1
-        if several:
-            # compiled here, for no chunk, where the caller's settings and its log are, and not by one of the threads
-            program(part(batched, slice(0, size * n_chunks), size * n_chunks), common, size, np.int32(0))
+        n_chunks = max(1, min(_MOST_CHUNKS, room)) if device.platform == "cpu" else 1
         plans[key] = size, n_chunks, _workers(device, largest), shapes
-    return plans[key]
+    size, n_chunks, workers, shapes = plans[key]
+    chunks = -(-n // size)
+    if batch_size == "auto" and chunks <= workers:
+        n_chunks = 1  # one for each thread
+    if chunks > 1 and (key, n_chunks) not in plans:
+        # compiled here, for no chunk, where the caller's settings and its log are, and not by one of the threads
+        program(part(batched, slice(0, size * n_chunks), size * n_chunks), common, size, np.int32(0))
+        plans[key, n_chunks] = True
+    return size, n_chunks, workers, shapes
 
 
 def _limits(device: Any) -> tuple[int, int]:

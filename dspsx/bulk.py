@@ -49,7 +49,7 @@ def predict(
     The file appears when it is complete, in the place of an older one.
 
     There is one compilation for all chunks, the short last one included, and for every later batch of the same structure and
-    `batch_size`, whatever its length ("auto" has another program for batches that fit in one chunk). A method is compiled
+    `batch_size`, whatever its length ("auto" has another program for batches of no more chunks than threads). A method is compiled
     once; a lambda written in the call is a new function, and compiled, each time: define it once, outside. Data that it needs
     it may hold as fields of an `eqx.Module` with a `__call__`. On a CPU threads go through several chunks at a time, as many as
     there are cores, up to 8, and memory for; a callback to Python in a function of yours may then be called by several at once.

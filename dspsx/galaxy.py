@@ -96,6 +96,7 @@ class GalaxySEDModel(AbstractModel):
             return  # the parameter's own check says so
         self.ssp.check_use(self.filters, z)
         self.ssp.check_igm(self.igm)
+        self.ssp.check_dust(*(dust for dust in (self.dust, self.foreground) if dust is not None))
         if self.dust_emission is not None:
             self.ssp.check_energy()
         if self.lines is not None:
@@ -235,8 +236,9 @@ class GalaxySEDModel(AbstractModel):
         beyond which errors count relative to the light at that depth (None: never; 10 makes a table smaller and faster);
         `n_galaxies` of the certificate.
 
-        Raises ValueError if the tolerance cannot be met. Other dust of a kind that dspsx has may be put in afterwards; the
-        certificate holds for the galaxy's own, with its own `igm` (another is refused: its edges need nodes of their own).
+        Raises ValueError if the tolerance cannot be met. The certificate holds for the galaxy's own dust, with its own `igm`.
+        Other dust of a kind that dspsx has may be put in afterwards, where twice the tolerance was measured (and more of
+        a bump that is made narrow); a class of your own, or another `igm`, is refused: compress with it.
         """
         from dspsx.compressed import compress
 

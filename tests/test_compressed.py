@@ -349,6 +349,26 @@ def test_another_igm_is_refused(small):
     absorbed = testing.fake_galaxy(igm=dspsx.Inoue14()).compress(n_galaxies=20, progress=False)
     with pytest.raises(ValueError, match="compressed with igm=Inoue14"):
         dataclasses.replace(absorbed, igm=None)
+    with pytest.raises(ValueError, match="compressed without DampingWing/Inoue14"):
+        dataclasses.replace(absorbed, igm=dspsx.DampingWing(dspsx.Inoue14()))
+
+
+def test_another_igm_within_a_damping_wing_is_refused():
+    neutral = testing.fake_galaxy(igm=dspsx.DampingWing(dspsx.Inoue14())).compress(n_galaxies=20, progress=False)
+    dataclasses.replace(neutral, igm=dspsx.DampingWing(dspsx.Inoue14(), x_hi=0.1))
+    with pytest.raises(ValueError, match="compressed without DampingWing/Step"):
+        dataclasses.replace(neutral, igm=dspsx.DampingWing(Step()))
+
+
+def test_dust_of_a_users_own_is_refused_unless_it_was_there(small):
+    dataclasses.replace(small, dust=dspsx.CharlotFall00(), foreground=dspsx.Fitzpatrick99(av=0.1))
+    for dust in (Kinked(), dspsx.PartialCover(Kinked()), BirthCloud()):
+        with pytest.raises(ValueError, match=r"compressed without (Kinked|BirthCloud), for which its nodes"):
+            dataclasses.replace(small, dust=dust)
+    with pytest.raises(ValueError, match="compressed without Kinked"):
+        dataclasses.replace(small, foreground=Kinked())
+    own = testing.fake_galaxy(dust=BirthCloud()).compress(n_galaxies=20, progress=False)
+    dataclasses.replace(own, dust=Kinked())
 
 
 def test_what_a_compressed_galaxy_does_not_know_is_refused(small):

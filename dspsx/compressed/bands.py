@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from dspsx._model import Number, data, is_concrete
 from dspsx._numerics import matmul, sum_of_products
-from dspsx.compressed.certificate import Certificate
+from dspsx.compressed.certificate import Certificate, kinds
 from dspsx.compressed.contraction import table_light
 from dspsx.compressed.expansion import expand
 from dspsx.filters import FilterSet
@@ -104,17 +104,31 @@ class _Bands(SSPLibrary):
         self.check_range(redshift)
 
     def check_igm(self, igm):
-        parts = [part for part in self.certificate.model.split(", ") if part.startswith("igm=")]
-        if igm is not None and f"igm={type(igm).__name__}" not in parts:
+        parts = self._known("igm")
+        if igm is not None and "/".join(kinds(igm)) not in parts:
             raise ValueError(
-                f"this galaxy was compressed without {type(igm).__name__}, and has no nodes where it absorbs: put it into the "
+                f"this galaxy was compressed without {'/'.join(kinds(igm))}, and has no nodes where it absorbs: put it into the "
                 "full galaxy, and compress that again."
             )
         if igm is None and parts:
             raise ValueError(
-                f"this galaxy was compressed with {parts[0]}, and has its nodes where that leaves light: take it out of the full "
-                "galaxy, and compress that again."
+                f"this galaxy was compressed with igm={parts[0]}, and has its nodes where that leaves light: take it out of the "
+                "full galaxy, and compress that again."
             )
+
+    def check_dust(self, *dust):
+        known = {kind for name in ("dust", "foreground") for part in self._known(name) for kind in part.split("/")}
+        for kind, is_ours in {pair for part in dust for pair in kinds(part).items()}:
+            if not is_ours and kind not in known:
+                raise ValueError(
+                    f"this galaxy was compressed without {kind}, for which its nodes may be too few: put it into the full "
+                    "galaxy, and compress that again."
+                )
+
+    def _known(self, name: str) -> list[str]:
+        """The classes, and of what they are made, that the galaxy was compressed with by the name of a field."""
+        parts = (part.split("=") for part in self.certificate.model.split(", "))
+        return [kind for field, kind in parts if field == name]
 
     def _check_bands(self, filters: FilterSet) -> None:
         if filters.names != self.certificate.bands:

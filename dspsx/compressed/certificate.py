@@ -7,6 +7,16 @@ import equinox as eqx
 from dspsx._model import AbstractModel
 
 
+def kinds(part: AbstractModel) -> dict[str, bool]:
+    """The class of an ingredient and those of the ones that it is made of, and whether each is dspsx's."""
+    found = {type(part).__name__: type(part).__module__.startswith("dspsx.")}
+    for x in vars(part).values():
+        for inner in x if isinstance(x, tuple | list) else (x,):
+            if isinstance(inner, AbstractModel):
+                found |= kinds(inner)
+    return found
+
+
 @final
 class Certificate(AbstractModel):
     """Errors of a compressed galaxy against the exact integral, over galaxies drawn from the whole box of its free parameters;
@@ -15,7 +25,8 @@ class Certificate(AbstractModel):
     **Fields:** `bands`; `redshift`, first and last; `nodes` of each band; `rank` of the factorisation; `rows`, the
     redshifts that are tabulated; `tol_mmag` asked for; `worst_mmag`, `p99_mmag`, `median_mmag` measured in magnitudes of
     `n_galaxies` galaxies that were not used to build it, with `worst_of_band`; `excepted`, what was left out and how much of
-    it; `model`, the classes of the ingredients; `megabytes` of the tables and `seconds` that the build took; `dtype`.
+    it; `model`, the classes of the ingredients and of what these are made of; `megabytes` of the tables and `seconds` that the
+    build took; `dtype`.
     """
 
     bands: tuple[str, ...] = eqx.field(static=True)

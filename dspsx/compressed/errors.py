@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dspsx._model import AbstractModel
-from dspsx.compressed.certificate import Certificate
+from dspsx.compressed.certificate import Certificate, kinds
 from dspsx.compressed.examples import draw, each_galaxy
 from dspsx.dust.attenuation import NoDust
 from dspsx.filters import FilterSet
@@ -88,7 +88,7 @@ def certify(
         "tol_mmag": 1e3 * tol,
         "n_galaxies": len(validation.exact),
         "model": ", ".join(
-            f"{name}={type(part).__name__}" for name, part in vars(full).items() if isinstance(part, AbstractModel)
+            f"{name}={'/'.join(kinds(part))}" for name, part in vars(full).items() if isinstance(part, AbstractModel)
         ),
         "dtype": full.redshift.dtype.name,
     }

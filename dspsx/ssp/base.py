@@ -73,6 +73,9 @@ class SSPLibrary(AbstractModel):
     def check_energy(self) -> None:
         """Hook: warn of a galaxy with dust emission, where values can be seen."""
 
+    def check_dust(self, *dust: AbstractModel) -> None:
+        """Hook: raise ValueError of a galaxy with dust, its own or in the foreground, that the library does not know of."""
+
     def check_igm(self, igm: AbstractModel | None) -> None:
         """Hook: raise ValueError of a galaxy behind an intergalactic medium that the library does not know of."""
 

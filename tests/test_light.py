@@ -37,8 +37,8 @@ def test_same_numbers_as_the_galaxys_own_methods(galaxy):
 
     for name, value in together(galaxy).items():
         expected = np.asarray(eqx.filter_jit(lambda galaxy, name=name: getattr(galaxy, name)())(galaxy))
-        # float32, and faint ultraviolet light relative to the rest of the spectrum
-        np.testing.assert_allclose(value, expected, rtol=3e-5, atol=1e-6 * np.abs(expected).max(), err_msg=name)
+        # float32, and faint ultraviolet light relative to the rest of the spectrum; lines beyond it have no equivalent width
+        np.testing.assert_allclose(value, expected, rtol=3e-5, atol=1e-6 * np.nanmax(np.abs(expected)), err_msg=name)
 
 
 @pytest.mark.parametrize("differentiate", [lambda f: f, jax.grad], ids=["value", "gradient"])

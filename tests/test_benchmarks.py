@@ -5,9 +5,10 @@ import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
-from benchmarks import report
+from benchmarks import accuracy, report
 from benchmarks.__main__ import main
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -100,3 +101,26 @@ def test_quick_run(tmp_path):
     assert all(x["min_s"] > 0 and x["peak_mb"] > 10 and x["error"]["worst"] < 1.0 for x in row["lines"])
     assert "jax.numpy, precision highest" in run.stdout
     assert "# Results" in report.markdown(result)
+
+
+@pytest.mark.xdist_group("slow")
+def test_accuracy(capsys):
+    """Galaxies that the certificate has not seen are within the tolerance, and so are their derivatives with redshift."""
+    options = ["--bands", "lsst_g", "lsst_i", "--redshift", "0.4", "0.45", "--galaxies", "40"]
+    assert accuracy.main(options) == 0
+    out = capsys.readouterr().out
+    assert "Certificate(2 bands, 0.4 < z < 0.45" in out
+    assert "magnitudes: 80 of 80 count; over 1 mmag: 0; worst " in out
+    assert "of at least 1, 100.00 % are within 1 %" in out
+
+
+def test_accuracy_tells_what_is_off():
+    """A magnitude beyond the tolerance, one that is NaN, one that is left out, and a derivative that is off by 2 %."""
+    exact = np.array([[20.0, 21.0], [22.0, np.nan]])
+    error = np.array([[0.1, -1.5], [np.nan, np.nan]])
+    slopes = np.array([[[2.0, 0.3], [1.0, 1.0]], [[2.04, 0.3], [1.0, 5.0]]])
+    text = accuracy.report(np.array([0.5, 1.0]), exact, error, slopes, ("u", "g"), 1.0)
+    assert "3 of 4 count; over 1 mmag: 2; worst inf" in text
+    assert "g at z = 0.500: -1.5 mmag of a magnitude of 21.0" in text and "u at z = 1.000: nan" in text
+    assert "off by 0.04 at worst" in text and "of 2 of at least 0.5, 50.00 %" in text
+    assert "no magnitude counts" in accuracy.report(np.zeros(2), np.full((2, 2), np.nan), error, slopes, ("u", "g"), 1.0)

@@ -1,0 +1,111 @@
+"""Compressed photometry against the exact integral, of galaxies that its certificate has not seen.
+
+    python -m benchmarks.accuracy                                        # 25 bands on the embedded grid, 0 < z < 6
+    python -m benchmarks.accuracy --ssp bc03.h5                          # another grid, in DSPS's HDF5 format
+    python -m benchmarks.accuracy --bands 'lsst_*' --redshift 0.05 2.5
+
+Galaxies are drawn from the whole box of the model's free parameters, one parameter in ten on a bound, and from all redshifts of the
+range. Printed are the errors of their magnitudes, and of the derivatives of these with respect to redshift. Left out are
+bands blueward of the Lyman limit, and those without light (above 80 mag).
+"""
+
+import argparse
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import dspsx
+from dspsx.compressed.errors import red_ends
+from dspsx.compressed.examples import draw, each_galaxy
+from dspsx.nebular import LYMAN_LIMIT
+
+BANDS = ("lsst_*", "roman_*", "euclid_*", "twomass_*", "wise_w1", "wise_w2", "galex_*")
+#: Derivatives are compared where they are at least so large, in mag per unit of redshift: relative errors have no bound where
+#: a derivative changes sign.
+LEAST_SLOPES = (0.0, 0.1, 0.5, 1.0)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse the command line, compress, compare and print."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.accuracy",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--ssp", metavar="FILE", help="grid in DSPS's HDF5 format (default: the embedded one)")
+    parser.add_argument("--bands", nargs="+", metavar="GLOB", default=BANDS)
+    parser.add_argument("--redshift", nargs=2, type=float, default=(0.0, 6.0), metavar=("LOWEST", "HIGHEST"))
+    parser.add_argument("--galaxies", type=int, default=2000)
+    parser.add_argument("--tol", type=float, default=1e-3, help="mag")
+    parser.add_argument("--seed", type=int, default=20261129)
+    options = parser.parse_args(argv)
+    if options.galaxies < 1:
+        parser.error(f"--galaxies must be a positive number; got {options.galaxies}")
+    ssp = dspsx.SSPGrid.from_hdf5(options.ssp) if options.ssp else dspsx.SSPGrid.default()
+    galaxy = dspsx.GalaxySEDModel(ssp=ssp, filters=dspsx.FilterSet.load(options.bands))
+    small = galaxy.compress(redshift=tuple(options.redshift), tol=options.tol)
+    print(ssp.brief())
+    print(small.ssp.certificate.brief())
+    print(report(*compare(galaxy, small, options.galaxies, options.seed), small.filters.names, 1e3 * options.tol))
+    return 0
+
+
+def compare(galaxy: Any, small: Any, n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Redshifts of n galaxies; their exact magnitudes (galaxy, band), NaN for what is left out; the errors of these in mmag; and
+    derivatives with respect to redshift, exact and compressed."""
+    lo, hi = small.ssp.certificate.redshift
+    rng = np.random.default_rng(seed)
+    z = np.clip(np.expm1(rng.uniform(np.log1p(lo), np.log1p(hi), n)), lo, hi)
+    galaxies = eqx.tree_at(lambda g: g.redshift, draw(galaxy, rng, n), jnp.asarray(z, galaxy.redshift.dtype))
+    exact, slope = each_galaxy(_exact, galaxies, 20)
+    found, found_slope = each_galaxy(_compressed, eqx.tree_at(lambda g: g.ssp, galaxies, small.ssp), 20)
+    blue = red_ends(small.filters)[None, :] <= LYMAN_LIMIT * (1.0 + z)[:, None]
+    exact = np.where(blue | (exact > 80.0), np.nan, exact)
+    return z, exact, 1e3 * (found - exact), np.stack([slope, found_slope])
+
+
+def _at(galaxy: Any) -> Any:
+    return lambda z: eqx.tree_at(lambda g: g.redshift, galaxy, z).magnitudes()
+
+
+def _exact(galaxy: Any) -> Any:
+    return jax.jvp(_at(galaxy), (galaxy.redshift,), (jnp.ones_like(galaxy.redshift),))
+
+
+def _compressed(galaxy: Any) -> Any:
+    return _at(galaxy)(galaxy.redshift), jax.jacrev(_at(galaxy))(galaxy.redshift)
+
+
+def report(
+    z: np.ndarray, exact: np.ndarray, error: np.ndarray, slopes: np.ndarray, names: tuple[str, ...], tol: float
+) -> str:
+    """What `compare` found, in words."""
+    counts = ~np.isnan(exact)
+    if not counts.any():
+        return "no magnitude counts: every band is blueward of the Lyman limit or without light."
+    off = np.where(np.isfinite(error), np.abs(error), np.inf)
+    rows = [
+        f"magnitudes: {counts.sum()} of {counts.size} count; over {tol:g} mmag: {(off[counts] > tol).sum()}; worst "
+        f"{off[counts].max():.3g}, 99 % within {np.quantile(off[counts], 0.99):.2g}, median {np.median(off[counts]):.2g} mmag"
+    ]
+    for i, b in np.argwhere(counts & (off > tol))[:10]:
+        rows.append(f"  {names[b]} at z = {z[i]:.3f}: {error[i, b]:.3g} mmag of a magnitude of {exact[i, b]:.1f}")
+    slope, difference = np.abs(slopes[0]), np.abs(slopes[1] - slopes[0])
+    rows.append("derivatives with respect to redshift, in mag per unit of redshift:")
+    rows.append(
+        f"  off by {difference[counts].max():.2g} at worst, 99 % by less than {np.quantile(difference[counts], 0.99):.2g}, "
+        f"median {np.median(difference[counts]):.2g}"
+    )
+    for least in LEAST_SLOPES:
+        some = counts & (slope >= least)
+        if some.any():
+            share = (difference[some] <= 0.01 * slope[some]).mean()
+            rows.append(f"  of {some.sum()} of at least {least:g}, {100 * share:.2f} % are within 1 %")
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

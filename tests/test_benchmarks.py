@@ -123,4 +123,6 @@ def test_accuracy_tells_what_is_off():
     assert "3 of 4 count; over 1 mmag: 2; worst inf" in text
     assert "g at z = 0.500: -1.5 mmag of a magnitude of 21.0" in text and "u at z = 1.000: nan" in text
     assert "off by 0.04 at worst" in text and "of 2 of at least 0.5, 50.00 %" in text
-    assert "no magnitude counts" in accuracy.report(np.zeros(2), np.full((2, 2), np.nan), error, slopes, ("u", "g"), 1.0)
+    assert "no magnitude counts" in accuracy.report(
+        np.zeros(2), np.full((2, 2), np.nan), error, slopes, ("u", "g"), 1.0
+    )

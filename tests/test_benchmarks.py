@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -105,13 +106,33 @@ def test_quick_run(tmp_path):
 
 @pytest.mark.xdist_group("slow")
 def test_accuracy(capsys):
-    """Galaxies that the certificate has not seen are within the tolerance, and so are their derivatives with redshift."""
+    """Galaxies with dust that the certificate has not seen are within the tolerance, and their derivatives within 1 %."""
     options = ["--bands", "lsst_g", "lsst_i", "--redshift", "0.4", "0.45", "--galaxies", "40"]
     assert accuracy.main(options) == 0
     out = capsys.readouterr().out
     assert "Certificate(2 bands, 0.4 < z < 0.45" in out
-    assert "magnitudes: 80 of 80 count; over 1 mmag: 0; worst " in out
-    assert "of at least 1, 100.00 % are within 1 %" in out
+    assert "dust=Salim18" in out
+    worst = re.search(r"magnitudes: 80 of 80 count; over 1 mmag: 0; worst (\S+),", out)
+    assert worst and 1e-3 < float(worst[1]) < 1.0
+    some = re.search(r"of (\d+) of at least 1, (\d+) are off by more than 1 %", out)
+    assert some and int(some[1]) > 40 and int(some[2]) == 0
+
+
+@pytest.mark.parametrize(
+    "options, told",
+    [
+        (["--bands", "lsst_gg"], "no embedded filter"),
+        (["--ssp", "nowhere.h5"], "nowhere.h5"),
+        (["--redshift", "2", "1"], "the lower first"),
+        (["--tol", "0"], "tol must be"),
+        (["--seed", "-1"], "--seed not negative"),
+    ],
+)
+def test_accuracy_of_nothing(options, told, capsys):
+    """Bad input is told in a line."""
+    with pytest.raises(SystemExit) as raised:
+        accuracy.main(options)
+    assert raised.value.code == 2 and told in capsys.readouterr().err
 
 
 def test_accuracy_tells_what_is_off():
@@ -122,7 +143,7 @@ def test_accuracy_tells_what_is_off():
     text = accuracy.report(np.array([0.5, 1.0]), exact, error, slopes, ("u", "g"), 1.0)
     assert "3 of 4 count; over 1 mmag: 2; worst inf" in text
     assert "g at z = 0.500: -1.5 mmag of a magnitude of 21.0" in text and "u at z = 1.000: nan" in text
-    assert "off by 0.04 at worst" in text and "of 2 of at least 0.5, 50.00 %" in text
+    assert "off by 0.04 at worst" in text and "of 2 of at least 0.5, 1 are off" in text
     assert "no magnitude counts" in accuracy.report(
         np.zeros(2), np.full((2, 2), np.nan), error, slopes, ("u", "g"), 1.0
     )

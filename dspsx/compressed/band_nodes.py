@@ -14,8 +14,9 @@ from dspsx.compressed.nodes import fit
 from dspsx.filters import FilterSet
 from dspsx.ssp import widths_in_hertz
 
-#: Shares of the tolerance that nodes and factors may each use up at one redshift, where some more factors cost little: their
-#: worst cases do not coincide, and the certificate has the last word. Factors come in multiples of the third number.
+#: Shares of the tolerance that nodes may use up, those of absorbed light at any redshift, and factors, of which some more cost
+#: little at one redshift: their worst cases do not coincide, and the certificate has the last word. Factors come in multiples of
+#: the third number.
 _NODES, _RANK, _WIDTH = 0.5, 0.25, 4
 #: Share of all light that dust must absorb for its own share to count.
 LEAST_ABSORBED = 1e-3
@@ -109,7 +110,8 @@ def band_nodes(
         nodes, phi = fit(seen[:, j], light, part, examples.n_fit, tol * share, dimmest, guess)
     except ValueError as error:
         raise ValueError(
-            f"compress: the tolerance of {tol * MMAG:g} mmag cannot be met in {name}: {error}. Give a larger tol."
+            f"compress: the tolerance of {tol * MMAG:g} mmag (of which nodes may use up {share:.0%}) cannot be met in {name}: "
+            f"{error}. Give a larger tol."
         ) from None
     return j, nodes, phi
 

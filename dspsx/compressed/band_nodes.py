@@ -14,10 +14,11 @@ from dspsx.compressed.nodes import fit
 from dspsx.filters import FilterSet
 from dspsx.ssp import widths_in_hertz
 
-#: Shares of the tolerance that nodes may use up, those of absorbed light at any redshift, and factors, of which some more cost
-#: little at one redshift: their worst cases do not coincide, and the certificate has the last word. Factors come in multiples of
-#: the third number.
-_NODES, _RANK, _WIDTH = 0.5, 0.25, 4
+#: Shares of the tolerance that nodes, rank and steps in redshift may each use up: their worst cases do not coincide, and the
+#: certificate has the last word.
+SHARES = {"nodes": 0.5, "rank": 1.25, "steps": 0.25}
+#: At one redshift factors are few, and some more for a smaller error cost little. They come in multiples of the other number.
+ONE_RANK, _WIDTH = 0.25, 4
 #: Share of all light that dust must absorb for its own share to count.
 LEAST_ABSORBED = 1e-3
 
@@ -41,13 +42,13 @@ def one_redshift(
     ends = red_ends(full.filters)
     least = [examples.least_transmission(end, np.array([u])) for end in ends]
     lights = [
-        own_factors(nodes, [value[None, b]], stars, tol * _RANK, least[b], transmission=medium)
+        own_factors(nodes, [value[None, b]], stars, tol * ONE_RANK, least[b], transmission=medium)
         for b, (nodes, tol) in enumerate(zip(found, tols, strict=True))
     ]
     series = [[examples.flux[:, j] @ (p[b, j][:, None] * phi) for b, (j, _, phi) in enumerate(found)] for p in rows]
     if full.dust_emission is not None:
         nodes, width, absorbed = energy_nodes(full, examples, tols.min())
-        lights.append(own_factors(nodes, [width[None]], stars, tols.min() * _RANK, LEAST_ABSORBED, 1.0, absorbed))
+        lights.append(own_factors(nodes, [width[None]], stars, tols.min() * ONE_RANK, LEAST_ABSORBED, 1.0, absorbed))
         absorbable = examples.flux @ (width[:, None] * nodes[2])  # the same at every redshift
         for columns, some in zip(series, (1.0, 0.0, 0.0), strict=True):
             columns.append(some * absorbable)
@@ -92,10 +93,9 @@ def band_nodes(
     tol: float,
     dimmest: Any,
     guess: int = 1,
-    share: float = _NODES,
 ) -> Any:
     """The wavelengths that a band sees by its projections `seen` (redshift, wave), its nodes among them (`guess`: about so
-    many), and its functions phi; `dimmest` as in `fit`; `share` of the tolerance that they may use up."""
+    many), and its functions phi; `dimmest` as in `fit`."""
     visible = (seen > 0).any(0) & (examples.light > 0).any(0)
     if not visible.any():
         return np.array([0]), np.array([0]), np.ones((1, 1))
@@ -107,11 +107,10 @@ def band_nodes(
     n_test = min(len(light), len(transmission) - examples.n_fit)
     part = transmission[: examples.n_fit + n_test, j]
     try:
-        nodes, phi = fit(seen[:, j], light, part, examples.n_fit, tol * share, dimmest, guess)
+        nodes, phi = fit(seen[:, j], light, part, examples.n_fit, tol * SHARES["nodes"], dimmest, guess)
     except ValueError as error:
         raise ValueError(
-            f"compress: the tolerance of {tol * MMAG:g} mmag (of which nodes may use up {share:.0%}) cannot be met in {name}: "
-            f"{error}. Give a larger tol."
+            f"compress: the tolerance of {tol * MMAG:g} mmag cannot be met in {name}: {error}. Give a larger tol."
         ) from None
     return j, nodes, phi
 
@@ -127,7 +126,7 @@ def energy_nodes(full: Any, examples: Examples, tol: float) -> tuple[Any, np.nda
     n_fit = int(some[: examples.n_fit].sum())
     absorbed = absorbed[some][: n_fit + len(light)]
     light = light[: len(absorbed) - n_fit]
-    nodes, phi = fit(width[None], light, absorbed, n_fit, tol * _NODES, LEAST_ABSORBED)
+    nodes, phi = fit(width[None], light, absorbed, n_fit, tol * SHARES["nodes"], LEAST_ABSORBED)
     return (np.arange(width.size), nodes, phi), width, all_absorbed
 
 

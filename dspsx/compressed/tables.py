@@ -5,17 +5,13 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from dspsx.compressed.band_nodes import band_nodes, energy_nodes, gas_ends, gas_fields, projection
+from dspsx.compressed.band_nodes import SHARES, band_nodes, energy_nodes, gas_ends, gas_fields, projection
 from dspsx.compressed.bands import BandTable, EnergySSP
 from dspsx.compressed.errors import off, red_ends
 from dspsx.compressed.examples import N_TEST, Examples
 from dspsx.compressed.factors import MOST_FACTORS, BandLight, common_factors, own_factors
 from dspsx.nebular import LYMAN_LIMIT
 
-#: Shares of the tolerance that nodes and steps in redshift may each use up, and factors for few bands and for more, of which the
-#: magnitudes that may be worst are more. The error of nodes changes along a segment, and so is one of derivatives with respect
-#: to redshift, too.
-_NODES, _IN_STEPS, _RANK = 0.25, 0.25, (1.25, 0.8)
 #: Width in ln(1 + z) of a segment of a table, in which all redshifts share their nodes: for so many bands, and for more.
 #: Narrow ones need fewer factors, and more memory in all.
 _SEGMENT, _FEW_BANDS, _WIDE_SEGMENT = 0.025, 12, 0.05
@@ -31,12 +27,11 @@ _WIDTH = 4
 def table(full: Any, lo: float, hi: float, examples: Examples, tols: np.ndarray, bar: Any, kept: dict[Any, Any]) -> Any:
     first, last = np.log1p(lo), np.log1p(hi)
     bands = full.filters.names
-    few = len(bands) <= _FEW_BANDS
-    widest, rank = (_SEGMENT, _RANK[0]) if few else (_WIDE_SEGMENT, _RANK[1])
+    widest = _SEGMENT if len(bands) <= _FEW_BANDS else _WIDE_SEGMENT
     n_segments = max(1, int(np.ceil((last - first) / widest)))
     width = (last - first) / n_segments
     bar.tell("steps in redshift")
-    steps = _steps(full, first, last, widest, width, examples, tols * _IN_STEPS)
+    steps = _steps(full, first, last, widest, width, examples, tols * SHARES["steps"])
     groups = _grouped(steps, widest, np.array([np.average(w, weights=t) for w, t in full.filters.curves()]))
     projections = [projection(full, members) for _, members in groups]
     ends = red_ends(full.filters)
@@ -54,9 +49,9 @@ def table(full: Any, lo: float, hi: float, examples: Examples, tols: np.ndarray,
             for i, (b, key) in enumerate(keys.items()):
                 if key not in kept:
                     least = examples.least_transmission(ends[b], u)
-                    nodes = band_nodes(bands[b], seen[:, i], medium, examples, tols[b], least[some], guess[b], _NODES)
+                    nodes = band_nodes(bands[b], seen[:, i], medium, examples, tols[b], least[some], guess[b])
                     of_band = [[p[i] for p in row] for row in rows]
-                    kept[key] = own_factors(nodes, of_band, examples, tols[b] * rank, least, width / steps)
+                    kept[key] = own_factors(nodes, of_band, examples, tols[b] * SHARES["rank"], least, width / steps)
                     guess[b] = len(nodes[1])
             together = tuple(keys.values())
             if together not in kept:

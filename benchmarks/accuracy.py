@@ -19,9 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import dspsx
-from dspsx.compressed.errors import red_ends
-from dspsx.compressed.examples import draw, each_galaxy
-from dspsx.nebular import LYMAN_LIMIT
+from dspsx.compressed.errors import Validation
+from dspsx.compressed.examples import each_galaxy
 
 BANDS = ("lsst_*", "roman_*", "euclid_*", "twomass_*", "wise_w1", "wise_w2", "galex_*")
 #: Derivatives are compared where they are at least so large, in mag per unit of redshift: relative errors have no bound where
@@ -62,16 +61,13 @@ def main(argv: list[str] | None = None) -> int:
 def compare(galaxy: Any, small: Any, n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Redshifts of n galaxies; their exact magnitudes (galaxy, band), NaN for what is left out; compressed less exact ones in
     mmag; and the derivatives of both with respect to redshift (2, galaxy, band), the exact ones first."""
-    lo, hi = small.ssp.certificate.redshift
-    rng = np.random.default_rng([seed, 1])  # no seed of a certificate
-    z = np.clip(np.expm1(rng.uniform(np.log1p(lo), np.log1p(hi), n)), lo, hi)
-    galaxies = eqx.tree_at(lambda g: g.redshift, draw(galaxy, rng, n), jnp.asarray(z, galaxy.redshift.dtype))
-    exact, slope = each_galaxy(_exact, galaxies, 20)
-    found, found_slope = each_galaxy(_compressed, eqx.tree_at(lambda g: g.ssp, galaxies, small.ssp), 20)
-    blue = red_ends(small.filters)[None, :] <= LYMAN_LIMIT * (1.0 + z)[:, None]
-    error = 1e3 * (found - exact)
+    # drawn, and left out, as by a certificate, of which this is no seed
+    drawn = Validation(galaxy, *small.ssp.certificate.redshift, None, n, [seed, 1])
+    exact, slope = each_galaxy(_exact, drawn.galaxies, 20)
+    found, found_slope = each_galaxy(_compressed, eqx.tree_at(lambda g: g.ssp, drawn.galaxies, small.ssp), 20)
+    z, error = np.asarray(drawn.galaxies.redshift, float), 1e3 * (found - exact)
     # an exact magnitude that is NaN would count, and be off without bound
-    exact = np.where(blue | ((exact > 80.0) & (found > 80.0)), np.nan, np.nan_to_num(exact))
+    exact = np.where(drawn.blue | (drawn.dark & (found > 80.0)), np.nan, np.nan_to_num(exact))
     return z, exact, error, np.stack([slope, found_slope])
 
 

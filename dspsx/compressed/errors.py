@@ -44,7 +44,7 @@ def red_ends(filters: FilterSet) -> np.ndarray:
 class Validation:
     """Galaxies that take no part in the fit, with their exact magnitudes."""
 
-    def __init__(self, full: Any, lo: float, hi: float, depth: float | None, n: int, seed: int):
+    def __init__(self, full: Any, lo: float, hi: float, depth: float | None, n: int, seed: int | list[int]):
         rng = np.random.default_rng(seed)
         z = np.expm1(rng.uniform(np.log1p(lo), np.log1p(hi), n)) if lo < hi else np.full(n, lo)
         z = jnp.asarray(np.clip(z, lo, hi), full.redshift.dtype)

@@ -6,10 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.custom_batching import custom_vmap
-from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
+from dspsx._multilinear import multilinear
 from dspsx._numerics import CROWDING_WIDTHS, gauss_legendre, matmul, running_sum
 
 #: Gauss-Legendre nodes per interval, where the integrand is a product of two straight lines over lambda.
@@ -97,8 +96,8 @@ def norms(f: Array, transmission: Array, sizes: tuple[int, ...]) -> Float[Array,
 
 
 # The mean of one spectrum in each band. The matrix of `projection` looks at every point of the spectrum for every band; one
-# spectrum is faster done the other way round, by points of the curves, and so are many with a redshift each. Many at one
-# redshift, and all derivatives, share the matrix. The two are the same integral, exact in either way: a test compares them.
+# spectrum is faster done the other way round, by points of the curves, and so are many with a redshift each, and all their
+# derivatives. Many at one redshift share the matrix. The two are the same integral, exact in either way: a test compares them.
 
 
 def average(layout: Any, x: Float[Array, " wave"], light: Float[Array, " wave"], f: Array, transmission: Array):
@@ -106,77 +105,32 @@ def average(layout: Any, x: Float[Array, " wave"], light: Float[Array, " wave"],
 
     `layout`: sizes of the curves, windows of the bands, and the most points of x between two neighbours of a curve.
     """
-    return _average(layout)(x, light, f, transmission)
+    return _average(layout)({"light": light}, jnp.zeros((), light.dtype), (x, f, transmission))
 
 
 @functools.cache
 def _average(layout: Any):
     sizes, windows, most = layout
-    depth = most.bit_length()
 
-    def product(x, light, f, transmission):
-        return matmul(light, projection(x, f, transmission, sizes, windows).T)
+    def value(arrays, at, tensors, found, order):
+        x, f, transmission = tensors
+        (given,) = arrays.values()
+        if given.ndim > 1:
+            matrix = projection(x, f, transmission, sizes, windows)
+            return matmul(given, matrix.T if found == "bands" else matrix)
+        of_light = lambda light: _by_curves(x, light, f, transmission, sizes, most.bit_length())  # noqa: E731
+        if found == "bands":
+            return of_light(given)
+        (back,) = jax.linear_transpose(of_light, x)(given)
+        return back
 
-    def one_by_one(x, light, f, transmission):
-        return _by_curves(x, light, f, transmission, sizes, depth)
-
-    value = custom_vmap(one_by_one)
-
-    @value.def_vmap
-    def _(size, batched, x, light, f, transmission):
-        if not any(batched):
-            return one_by_one(x, light, f, transmission), False
-        each = jax.vmap(one_by_one, tuple(0 if b else None for b in batched))
-        if batched[2] or batched[3] or not batched[1]:
-            return each(x, light, f, transmission), True
-        if not batched[0]:
-            return product(x, light, f, transmission), True
-        together = lambda x, *rest: product(x[0], *rest)  # noqa: E731
-        return jax.lax.cond(_at_one_redshift(x), together, each, x, light, f, transmission), True
-
-    def one_matrix(x, f, transmission):
-        return projection(x, f, transmission, sizes, windows)
-
-    shared_matrix = custom_vmap(one_matrix)
-
-    @shared_matrix.def_vmap
-    def _(size, batched, x, f, transmission):
-        if not any(batched):
-            return one_matrix(x, f, transmission), False
-        each = jax.vmap(one_matrix, tuple(0 if b else None for b in batched))
-        if batched[1] or batched[2]:
-            return each(x, f, transmission), True
-        together = lambda x, *curves: jnp.broadcast_to(one_matrix(x[0], *curves), (size, len(sizes), x.shape[1]))  # noqa: E731
-        return jax.lax.cond(_at_one_redshift(x), together, each, x, f, transmission), True
-
-    @jax.custom_jvp
-    def matrix(x, f, transmission):
-        return shared_matrix(x, f, transmission)
-
-    @matrix.defjvp
-    def _(primals, tangents):
-        return jax.jvp(one_matrix, primals, tangents)
-
-    @jax.custom_jvp
-    def mean(x, light, f, transmission):
-        return value(x, light, f, transmission)
-
-    @functools.partial(mean.defjvp, symbolic_zeros=True)
-    def _(primals, tangents):
-        x, light, f, transmission = primals
-        d_x, d_light, *d_curves = tangents
-        if all(isinstance(d, SymbolicZero) for d in (d_x, *d_curves)):
-            to_bands = matrix(x, f, transmission).T
-            return matmul(light, to_bands), matmul(d_light, to_bands)
-        d_x, d_light, *d_curves = (jnp.zeros(d.shape, d.dtype) if isinstance(d, SymbolicZero) else d for d in tangents)
-        return jax.jvp(product, primals, (d_x, d_light, *d_curves))
-
-    return mean
+    return multilinear("band_average", {"light": 1, "bands": 1}, value, same=_at_one_redshift)
 
 
-def _at_one_redshift(x: Float[Array, "galaxy wave"]) -> Array:
-    """Whether galaxies share their redshift, that has been batched together with all other parameters."""
-    return (x == x[:1]).all()
+def _at_one_redshift(x: Float[Array, "*galaxy wave"], *curves: Array) -> Array | None:
+    """Whether galaxies share their redshift, that has been batched together with all other parameters; None if they have curves of
+    their own."""
+    return None if x.ndim == 1 or any(c.ndim > 1 for c in curves) else (x == x[:1]).all()
 
 
 def _by_curves(x, light, f, transmission, sizes, depth):
@@ -199,34 +153,37 @@ def _by_curves(x, light, f, transmission, sizes, depth):
             zeroth, first = zeroth + part, first + part * off
         return zeroth, first
 
+    # what is linear in the light is kept apart from the rest, so that the transpose is only of that
     zeroth, first = moments(x[:-1], x[1:], light[:-1], gradient)
-    runs = []
+    begins, runs = x[:-1], []
     for level in range(depth):
-        runs.append(jnp.stack([zeroth, first, x[:-1]], axis=-1))
-        step = min(2**level, n - 1)
-        later = lambda y: jnp.pad(y[step:], (0, step))  # noqa: B023, E731
-        first = first + later(first) + (later(x[:-1]) - x[:-1]) * later(zeroth)
-        zeroth = zeroth + later(zeroth)
+        runs.append(jnp.stack([zeroth, first], axis=-1))
+        if 2**level >= zeroth.size:
+            break
+        # the runs that there is no room for are left out: slices alone vectorise
+        sooner, later = slice(None, -(2**level)), slice(2**level, None)
+        first = first[sooner] + first[later] + (begins[later] - begins[sooner]) * zeroth[later]
+        zeroth, begins = zeroth[sooner] + zeroth[later], begins[sooner]
 
     at = jnp.clip(f, x[0], x[-1])
     inside = jnp.clip(jnp.searchsorted(x, at, side="right").astype(jnp.int32) - 1, 0, n - 2)
     start, end, i, j = at[starts], at[starts + 1], inside[starts], inside[starts + 1]
     take = lambda y, k: y.at[k].get(mode="promise_in_bounds")  # noqa: E731
-    points = jnp.stack([x[:-1], x[1:], light[:-1], gradient], axis=-1)
-    left, right = take(points, i), take(points, j)
-    begin = jnp.where(i == j, end, right[:, 0])
-    here = jnp.where(i == j, end, left[:, 1])
-    zeroth, first = moments(start, here, left[:, 2] + left[:, 3] * (start - left[:, 0]), left[:, 3])
-    last = moments(begin, end, right[:, 2] + right[:, 3] * (begin - right[:, 0]), right[:, 3])
+    lines = jnp.stack([light[:-1], gradient], axis=-1)
+    left, right, of_left, of_right = take(lines, i), take(lines, j), take(x, i), take(x, j)
+    begin = jnp.where(i == j, end, of_right)
+    here = jnp.where(i == j, end, take(x, i + 1))
+    zeroth, first = moments(start, here, left[:, 0] + left[:, 1] * (start - of_left), left[:, 1])
+    last = moments(begin, end, right[:, 0] + right[:, 1] * (begin - of_right), right[:, 1])
     zeroth, first = zeroth + last[0], first + last[1] + (begin - start) * last[0]
     count, place = jnp.maximum(j - i - 1, 0), jnp.minimum(i + 1, n - 2)
-    zeroth = jnp.where(count >> depth == 0, zeroth, jnp.nan)  # a step wider than any that a FilterSet is made with
+    # a step wider than any that a FilterSet is made with
+    zeroth = zeroth * jnp.where(count >> depth == 0, 1.0, jnp.nan)
     for level, run in enumerate(runs):
         there = (count >> level) & 1
-        found = take(run, place)
-        some = jnp.where(there == 1, found[:, 0], 0.0)
-        zeroth = zeroth + some
-        first = first + jnp.where(there == 1, found[:, 1], 0.0) + (found[:, 2] - start) * some
+        found = jnp.where((there == 1)[:, None], take(run, jnp.minimum(place, len(run) - 1)), 0.0)
+        zeroth = zeroth + found[:, 0]
+        first = first + found[:, 1] + (take(x, place) - start) * found[:, 0]
         place = jnp.minimum(place + (there << level), n - 2)
 
     wide = f[starts + 1] - f[starts]

@@ -20,14 +20,25 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 
-def multilinear(name: str, roles: dict[str, int], value: Callable, series: bool = False) -> Callable:
+def multilinear(
+    name: str,
+    roles: dict[str, int],
+    value: Callable,
+    *,
+    series: bool = False,
+    at_axes: int = 0,
+    same: Callable | None = None,
+) -> Callable:
     """A function `found = f(arrays, at, tensors)` of arrays (role: array), a number, and tensors.
 
     **Arguments:** `roles`, in order, and the axes that an array in each has, of which the last role is the result's; those with
-    two have one axis in common, the first. `value(arrays, tensors, found, order)` computes, of arrays in all roles but `found`,
-    the array in that, for the derivative `order` of the tensors with respect to the number. Arrays may have the axes of a batch
-    in front, all the same; those with one axis in `roles` may be without them, where a batch shares them. A derivative for which
-    `value` raises TypeError raises that. `series`: whether there are such derivatives.
+    two have one axis in common, the first. `value(arrays, at, tensors, found, order)` computes, of arrays in all roles but
+    `found`, the array in that, for the derivative `order` of the tensors with respect to the number. Arrays may have the axes of a
+    batch in front, all the same; those with one axis in `roles` may be without them, where a batch shares them. A derivative for
+    which `value` raises TypeError raises that. `series`: whether there are such derivatives. If not, `at` may be whole numbers with
+    `at_axes` axes, that say which part of the tensors matters; it is None where `value` is to be differentiated, or mapped, itself.
+    `same(*tensors)`: whether the tensors of a batch that has some of its own, with an axis in front, are all the same, so that they
+    count as shared; None if that cannot be.
     """
     names = tuple(roles)
     sums = Primitive(name)
@@ -43,8 +54,12 @@ def multilinear(name: str, roles: dict[str, int], value: Callable, series: bool 
         return args[:n], args[n], args[n + 1 :]
 
     def computed(*args, found, order):
+        arrays, at, tensors = split(args)
+        return value(given(found, arrays), at, tensors, found, order)
+
+    def with_all(*args, found, order):
         arrays, _, tensors = split(args)
-        return value(given(found, arrays), tensors, found, order)
+        return value(given(found, arrays), None, tensors, found, order)
 
     def shape(*args, found, order):
         like = jax.eval_shape(lambda *args: computed(*args, found=found, order=order), *args)
@@ -60,7 +75,7 @@ def multilinear(name: str, roles: dict[str, int], value: Callable, series: bool 
             change = d_at.reshape(d_at.shape + (1,) * (result.ndim - d_at.ndim))
             terms.append(bind(arrays, at, tensors, found, order + 1) * change)
         if any(type(d) is not ad.Zero for d in d_tensors):
-            of_tensors = lambda *tensors: value(arrays, tensors, found, order)  # noqa: E731
+            of_tensors = lambda *tensors: value(arrays, None, tensors, found, order)  # noqa: E731
             terms.append(jax.jvp(of_tensors, tuple(tensors), tuple(map(ad.instantiate_zeros, d_tensors)))[1])
         return result, sum(terms) if terms else jnp.zeros_like(result)
 
@@ -78,6 +93,29 @@ def multilinear(name: str, roles: dict[str, int], value: Callable, series: bool 
             None for _ in range(1 + len(tensors))
         )
 
+    def mapped(args, axes, found, order):
+        """Of a batch of tensors; `jax.lax.cond` in a batch makes one of all that its branches use, too."""
+        args = [x if axis is None else jnp.moveaxis(x, axis, 0) for x, axis in zip(args, axes, strict=True)]
+        axes = [None if axis is None else 0 for axis in axes]
+        each = jax.vmap(functools.partial(with_all, found=found, order=order), axes)
+        one = None if same is None else same(*split(args)[2])
+        if one is None:
+            return each(*args)
+
+        size = next(len(x) for x, axis in zip(args, axes, strict=True) if axis is not None)
+
+        def together(*args):
+            arrays, _, tensors = split(args)
+            of_arrays, _, of_tensors = split(axes)
+            front = [
+                jnp.broadcast_to(x, (size, *x.shape)) if axis is None else x
+                for x, axis in zip(arrays, of_arrays, strict=True)
+            ]
+            tensors = [x if axis is None else x[0] for x, axis in zip(tensors, of_tensors, strict=True)]
+            return value(given(found, front), None, tensors, found, order)
+
+        return jax.lax.cond(one, together, each, *args)
+
     def batch(args, axes, *, found, order):
         (arrays, at, tensors), (of_arrays, of_at, of_tensors) = split(args), split(axes)
         if any(axis is not None for axis in of_tensors):
@@ -85,10 +123,9 @@ def multilinear(name: str, roles: dict[str, int], value: Callable, series: bool 
                 raise NotImplementedError(
                     f"{name}: the tables are data, which a batch of galaxies shares: map over parameters only."
                 )
-            # so does `jax.lax.cond` in a batch, with all that its branches use
-            return jax.vmap(functools.partial(computed, found=found, order=order), axes)(*args), 0
+            return mapped(args, axes, found, order), 0
         size = next(arg.shape[axis] for arg, axis in zip(args, axes, strict=True) if axis is not None)
-        n_lead = at.ndim - (of_at is not None)  # axes of batches that there are already
+        n_lead = at.ndim - (of_at is not None) - at_axes  # axes of batches that there are already
         at = batching.bdim_at_front(at, of_at, size)
         front = {}
         for (role, array), axis in zip(given(found, arrays).items(), of_arrays, strict=True):
@@ -96,7 +133,7 @@ def multilinear(name: str, roles: dict[str, int], value: Callable, series: bool 
             if axis is not None and alone:  # shared by the other batches, but not by this one
                 array = jnp.moveaxis(array, axis, 0)
                 array = jnp.broadcast_to(
-                    array.reshape(size, *(1,) * n_lead, -1), (size, *at.shape[1:], array.shape[-1])
+                    array.reshape(size, *(1,) * n_lead, -1), (size, *at.shape[1 : 1 + n_lead], array.shape[-1])
                 )
             elif not (axis is None and roles[role] == 1 and array.ndim == 1):
                 array = batching.bdim_at_front(array, axis, size)
@@ -112,6 +149,7 @@ def multilinear(name: str, roles: dict[str, int], value: Callable, series: bool 
 
     def call(arrays: dict[str, Any], at: Any, tensors: tuple[Any, ...]) -> Any:
         dtype = np.result_type(*(x.dtype for x in arrays.values()))
-        return bind({role: x.astype(dtype) for role, x in arrays.items()}, at.astype(dtype), tensors, names[-1], 0)
+        at = at if jnp.issubdtype(at.dtype, jnp.integer) else at.astype(dtype)
+        return bind({role: x.astype(dtype) for role, x in arrays.items()}, at, tensors, names[-1], 0)
 
     return call

@@ -137,10 +137,7 @@ class Light:
         """Light of the stars behind each screen, at the wavelengths of a library, of which the gas has taken its part; and the
         continuum of the gas, where the library has that."""
         metallicity, mass = self._stars
-        if metallicity.shape[1] == 1:
-            light = ssp.integrate_separable(metallicity[:, 0], mass, redshift)
-        else:
-            light = ssp.integrate(metallicity[None] * mass[:, None, :], redshift)
+        light = ssp.starlight(metallicity, mass, redshift, self.galaxy.metallicity.compact)
         lines = self.galaxy.lines
         if lines is None:
             return light

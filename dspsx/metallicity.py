@@ -38,6 +38,12 @@ class MetallicityModel(AbstractModel):
         `sfh` and `t_obs` (Gyr) are there for models in which metallicity follows the galaxy's history.
         """
 
+    @property
+    def compact(self) -> bool:
+        """Hook: whether a weight of zero has derivatives of zero, as those of a kernel of compact support have. Of a large grid
+        only the spectra with weight are then read. False unless a subclass says so, which is always right."""
+        return False
+
     def joint_weights(
         self,
         lgmet: Float[Array, " met"],
@@ -93,6 +99,10 @@ class LognormalMDF(MetallicityModel):
         if self.scheme == "dsps" and self.kernel == "gaussian":
             raise ValueError("LognormalMDF: scheme='dsps' has the triweight kernel only.")
 
+    @property
+    def compact(self):
+        return self.kernel == "triweight"
+
     def weights(self, lgmet, lg_age, sfh, t_obs):
         if self.kernel == "gaussian":
             return gaussian_hat_weights(lgmet, self.lgmet, self.scatter)[:, None]
@@ -104,6 +114,10 @@ class DeltaMDF(MetallicityModel):
     """One metallicity for all stars: the spectra are interpolated to it, linearly in lgmet."""
 
     lgmet: Scalar = param(-2.0, doc="absolute mass fraction; solar is about -1.85", **_LGMET)
+
+    @property
+    def compact(self):
+        return True
 
     def weights(self, lgmet, lg_age, sfh, t_obs):
         return triweight_hat_weights(lgmet, self.lgmet, jnp.zeros_like(self.lgmet))[:, None]
@@ -145,6 +159,10 @@ class AgeCorrelatedMDF(MetallicityModel):
     lg_age_mid: Scalar = param(0.0, bounds=(-2.0, 1.15), unit="log10 Gyr", doc="age half way between the plateaus")
     k: Scalar = param(3.0, bounds=(0.3, 20.0), unit="1/dex", doc="steepness of the transition")
     scatter: Scalar = param(0.2, doc="width of the distribution at one age", **_SCATTER)
+
+    @property
+    def compact(self):
+        return True
 
     def median(self, lg_age: Float[Array, " age"]) -> Float[Array, " age"]:
         """Median log10(Z) of stars of an age in log10 Gyr."""
@@ -191,6 +209,10 @@ class TabulatedMetallicity(MetallicityModel):
                     "TabulatedMetallicity.t_table must hold at least two positive, strictly increasing times in Gyr."
                 )
 
+    @property
+    def compact(self):
+        return True
+
     def weights(self, lgmet, lg_age, sfh, t_obs):
         born = jnp.log10(jnp.maximum(t_obs - pow10(lg_age), T_FIRST))
         median = jnp.interp(born, jnp.log10(self.t_table), self.lgmet_table)
@@ -230,6 +252,10 @@ class MassMetallicity(MetallicityModel):
     def __check_init__(self):
         _one_of("MassMetallicity.when", self.when, ("observed", "formed"))
         _one_of("MassMetallicity.pivot", self.pivot, ("fixed", "x0"))
+
+    @property
+    def compact(self):
+        return True
 
     def median(self, lg_mass: Float[Array, "*shape"], t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """Median log10(Z) of galaxies that have formed 10^lg_mass Msun by cosmic time t in Gyr."""

@@ -20,7 +20,7 @@ def expand(
     return _light({"metallicity": metallicity, "mass": mass}, redshift, (basis, table, *derivatives))
 
 
-def _value(arrays, tensors, found, order):
+def _value(arrays, at, tensors, found, order):
     basis, table = tensors[:2] if order == 0 else (_derivative(order, *tensors[2:]), None)
     n_age, n_met, n = basis.shape
     if found != "light":

@@ -23,7 +23,7 @@ def of_photons(
     return _emission(arrays, jnp.zeros((), photons.dtype), (table,))
 
 
-def _value(arrays: Any, tensors: Any, found: str, order: int) -> Any:
+def _value(arrays: Any, at: Any, tensors: Any, found: str, order: int) -> Any:
     (table,) = tensors
     n_logu, n_met, n_age, n = table.shape
     logu, lgmet, photons, emission = (arrays.get(role) for role in _ROLES)

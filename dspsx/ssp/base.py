@@ -39,6 +39,19 @@ class SSPLibrary(AbstractModel):
         weights = outer(metallicity, mass).reshape(*mass.shape[:-1], metallicity.size, mass.shape[-1])
         return self.integrate(weights, redshift)
 
+    def starlight(
+        self,
+        metallicity: Float[Array, "met #age"],
+        mass: Float[Array, "screen age"],
+        redshift: Number = 0.0,
+        compact: bool = False,
+    ) -> Float[Array, "screen wave"]:
+        """Hook: light of stars with a distribution of metallicity, and masses of each age in Msun formed. `compact` is that of the
+        `MetallicityModel`: where the distribution is zero, its derivatives are."""
+        if metallicity.shape[1] == 1:
+            return self.integrate_separable(metallicity[:, 0], mass, redshift)
+        return self.integrate(metallicity[None] * mass[:, None, :], redshift)
+
     @abc.abstractmethod
     def band_average(self, filters: FilterSet, light: Float[Array, " wave"], redshift: Number) -> Float[Array, " band"]:
         """Mean luminosity density in Lsun/Hz in each band of light at `sampling(redshift)`."""

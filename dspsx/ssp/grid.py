@@ -15,9 +15,10 @@ from jaxtyping import Array, Float
 from dspsx import units
 from dspsx._files import open_hdf5, write_hdf5
 from dspsx._model import Number, data, is_concrete, warn
-from dspsx._numerics import crowding
+from dspsx._numerics import crowding, outer
 from dspsx.ssp.base import SSPLibrary
 from dspsx.ssp.checks import check_axes, check_flux, diagnose, solar_luminosity
+from dspsx.ssp.contraction import LARGE, sum_of_spectra
 from dspsx.ssp.low_rank import LowRankSSP, low_rank
 
 _KEYS = ("ssp_lgmet", "ssp_lg_age_gyr", "ssp_wave", "ssp_flux")
@@ -113,6 +114,14 @@ class SSPGrid(SSPLibrary):
         flat = weights.reshape(*weights.shape[:-2], -1).astype(self.flux.dtype)
         spectrum = jnp.matmul(flat, self.flux.reshape(-1, self.wave.size), precision=jax.lax.Precision.HIGHEST)
         return spectrum.astype(weights.dtype)
+
+    def starlight(self, metallicity, mass, redshift=0.0, compact=False):
+        if not compact or self.flux.size < LARGE:
+            return super().starlight(metallicity, mass, redshift, compact)
+        weights = outer(metallicity[:, 0], mass) if metallicity.shape[1] == 1 else metallicity[None] * mass[:, None, :]
+        flat = weights.reshape(len(mass), -1).astype(self.flux.dtype)
+        light = sum_of_spectra(flat, metallicity, self.flux.reshape(-1, self.wave.size))
+        return light.astype(weights.dtype)
 
     def compress(self, *, rank: int) -> LowRankSSP:
         """The grid as a product of two thin matrices, `LowRankSSP`, usable wherever a grid is; its errors come with it.

@@ -117,7 +117,7 @@ HOOKS = {
     "sfr",
 }
 HOOKS |= {"mean_sfr", "check_energy"}
-HOOKS |= {"check_use", "integrate_separable", "luminosities_separable", "bolometric"}
+HOOKS |= {"check_use", "integrate_separable", "starlight", "luminosities_separable", "bolometric"}
 HOOKS |= {"continuum", "continuum_separable", "has_continuum", "has_gas", "gas", "gas_ends"}
 HOOKS |= {"continuum_spectra", "continuum_parts", "continuum_parts_separable"}
 

@@ -1,0 +1,157 @@
+"""One galaxy on a large grid reads the spectra that have weight alone: the same numbers and derivatives as of all spectra."""
+
+import dataclasses
+from typing import final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dspsx
+from dspsx import testing
+from dspsx.ssp import contraction, grid
+from dspsx.ssp.contraction import sum_of_spectra
+
+N_MET, N_AGE, N_WAVE = 5, 13, 1003  # no multiple of the rows that are read together
+
+
+@pytest.fixture
+def large(monkeypatch):
+    """Every grid counts as a large one."""
+    for module in (contraction, grid):
+        monkeypatch.setattr(module, "LARGE", 0)
+
+
+def stars(first, last, n_screens, dtype=float, each_age=False, seed=0):
+    rng = np.random.default_rng(seed)
+    metallicity = np.zeros((N_MET, N_AGE if each_age else 1))
+    metallicity[first:last] = rng.uniform(0.1, 1.0, metallicity[first:last].shape)
+    weights = metallicity * rng.uniform(0.1, 1.0, (n_screens, 1, N_AGE))
+    spectra = rng.uniform(0.1, 1.0, (N_MET * N_AGE, N_WAVE))
+    return tuple(jnp.asarray(x, dtype) for x in (weights.reshape(n_screens, -1), metallicity, spectra))
+
+
+def mask(metallicity):
+    """One where there may be weight."""
+    return jnp.repeat((metallicity != 0).any(1), N_AGE).astype(metallicity.dtype)
+
+
+def plain(weights, metallicity, spectra):
+    return jnp.matmul(weights * mask(metallicity)[None], spectra, precision="highest")
+
+
+@pytest.mark.parametrize("n_screens", [1, 2, 3])
+@pytest.mark.parametrize(("first", "last"), [(0, 1), (1, 3), (4, 5), (3, 5), (0, 5), (2, 2)])
+def test_light_and_derivatives(first, last, n_screens, large, precision):
+    weights, metallicity, spectra = stars(first, last, n_screens, precision)
+    tolerance = {"rtol": 3e-6, "atol": 1e-5} if precision == "float32" else {"rtol": 1e-12, "atol": 1e-12}
+    square = lambda f: lambda w, s: (f(w, metallicity, s) ** 2).mean()  # noqa: E731
+    for of in (
+        lambda f: f(weights, metallicity, spectra),
+        lambda f: jax.grad(square(f), (0, 1))(weights, spectra),
+        lambda f: jax.jvp(lambda w: f(w, metallicity, spectra), (weights,), (weights * weights,))[1],
+        lambda f: jax.grad(lambda w: ((jax.grad(square(f))(w, spectra) * mask(metallicity)[None]) ** 2).sum())(weights),
+    ):
+        found, wanted = (jax.tree.leaves(jax.jit(lambda f=f: of(f))()) for f in (sum_of_spectra, plain))  # noqa: B023
+        for i, (x, y) in enumerate(zip(found, wanted, strict=True)):
+            # where no weight is, derivatives with respect to weights do not matter: those of a compact distribution are zero
+            x = x * mask(metallicity)[None] if x.shape == weights.shape else x
+            np.testing.assert_allclose(x, y, **tolerance, err_msg=f"{i}")
+
+
+@pytest.mark.parametrize("each_age", [False, True])
+def test_galaxies_of_a_batch(each_age, large, x64):
+    galaxies = [stars(*ends, 2, each_age=each_age, seed=seed) for seed, ends in enumerate([(0, 2), (1, 2), (3, 5)])]
+    weights, metallicity = (jnp.stack([g[i] for g in galaxies]) for i in range(2))
+    spectra = galaxies[0][2]
+    for of in (lambda f: f, lambda f: jax.grad(lambda *x: (f(*x) ** 2).sum())):
+        wanted = jax.vmap(of(plain), (0, 0, None))(weights, metallicity, spectra)
+        each = lambda x, m: of(sum_of_spectra)(x, m, spectra)  # noqa: B023, E731
+        for mapped in (jax.vmap(each), lambda *x: jax.lax.map(lambda x: each(*x), x)):  # noqa: B023
+            found = mapped(weights, metallicity)
+            if found.shape == weights.shape:
+                found = found * jax.vmap(mask)(metallicity)[:, None, :]
+            np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)
+    grids = jnp.stack([spectra, 2.0 * spectra])
+    found = jax.vmap(lambda s: sum_of_spectra(weights[0], metallicity[0], s))(grids)
+    np.testing.assert_allclose(found[1], 2.0 * plain(weights[0], metallicity[0], spectra), rtol=1e-12)
+
+
+@final
+class AllMetallicities(dspsx.MetallicityModel):
+    """Another model's weights, that does not say that they are compact."""
+
+    other: dspsx.MetallicityModel
+
+    def weights(self, lgmet, lg_age, sfh, t_obs):
+        return self.other.weights(lgmet, lg_age, sfh, t_obs)
+
+
+@pytest.mark.parametrize(
+    "metallicity",
+    [
+        lambda: dspsx.LognormalMDF(-2.1, 0.2),
+        lambda: dspsx.LognormalMDF(-4.4, 0.0),
+        lambda: dspsx.DeltaMDF(-1.7),
+        lambda: dspsx.AgeCorrelatedMDF(),
+        lambda: dspsx.MassMetallicity(when="formed"),
+    ],
+    ids=["lognormal", "lowest", "delta", "ages", "formed"],
+)
+def test_a_galaxy(metallicity, large, precision):
+    galaxy = dataclasses.replace(testing.fake_galaxy(), metallicity=metallicity(), dust=dspsx.CharlotFall00())
+    assert galaxy.metallicity.compact
+    plain = dataclasses.replace(galaxy, metallicity=AllMetallicities(galaxy.metallicity))
+    assert not plain.metallicity.compact
+    look = eqx.filter_jit(eqx.filter_value_and_grad(lambda g: g.magnitudes().sum() + jnp.log(g.rest_sed()[5:]).mean()))
+    found, wanted = (dspsx.named_parameters(look(g)[1]) for g in (galaxy, plain))
+    value = look(galaxy)[0]
+    rtol, atol = (3e-5, 3e-5) if precision == "float32" else (1e-10, 1e-10)
+    np.testing.assert_allclose(value, look(plain)[0], rtol=rtol)
+    for name, (_, slope) in found.items():
+        np.testing.assert_allclose(
+            slope, wanted[name.replace("metallicity.", "metallicity.other.")][1], rtol, atol, err_msg=name
+        )
+
+
+@pytest.mark.parametrize(
+    "kind", [dspsx.ExponentialMDF(), dspsx.LognormalMDF(kernel="gaussian")], ids=["exponential", "gaussian"]
+)
+def test_what_is_not_compact(kind):
+    assert not kind.compact
+
+
+SAMPLES = [
+    *(lambda rng, s=s: dspsx.LognormalMDF(rng.uniform(-4.5, -1.0), s * rng.uniform()) for s in (0.0, 0.05, 1.0)),
+    lambda rng: dspsx.LognormalMDF(rng.uniform(-4.5, -1.0), rng.uniform(), scheme="dsps"),
+    lambda rng: dspsx.DeltaMDF(rng.choice(LGMET)),
+    lambda rng: dspsx.DeltaMDF(rng.uniform(-4.5, -1.0)),
+    lambda rng: dspsx.AgeCorrelatedMDF(rng.uniform(-3, -1), rng.uniform(-4, -2), 0.0, 3.0, 0.1 * rng.uniform()),
+    lambda rng: dspsx.TabulatedMetallicity(
+        np.linspace(1.0, 14.0, 9), np.sort(rng.uniform(-3, -1.5, 9)), 0.1 * rng.uniform()
+    ),
+    *(lambda rng, w=w: dspsx.MassMetallicity(y0=rng.uniform(-1, 0.25), when=w) for w in ("observed", "formed")),
+]
+LGMET = np.linspace(-4.3, -1.2, 12)
+
+
+@pytest.mark.parametrize("make", SAMPLES)
+def test_where_a_compact_distribution_is_zero_so_are_its_derivatives(make, precision):
+    rng, n_zero = np.random.default_rng(3), 0
+    lgmet, lg_age = jnp.asarray(LGMET, float), jnp.linspace(-3.0, 1.1, 20)
+    sfh = dspsx.DelayedTauSFH()
+    for _ in range(25):
+        model = make(rng)
+        assert model.compact
+        chosen, rest = dspsx.partition(model, physical=True)
+        weights = lambda c: dspsx.combine(c, rest, physical=True).weights(lgmet, lg_age, sfh, jnp.asarray(9.0))  # noqa: B023, E731
+        zero = np.asarray((weights(chosen) == 0.0).all(1))
+        n_zero += int(zero.sum())
+        largest = max(
+            float(np.abs(np.asarray(x)[zero]).max(initial=0.0)) for x in jax.tree.leaves(jax.jacfwd(weights)(chosen))
+        )
+        # next to the kernel's end weights are smaller than rounding before they are zero
+        assert largest < (1e-4 if precision == "float32" else 1e-9)
+    assert n_zero > 25

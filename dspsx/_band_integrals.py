@@ -155,15 +155,7 @@ def _by_curves(x, light, f, transmission, sizes, depth):
 
     # what is linear in the light is kept apart from the rest, so that the transpose is only of that
     zeroth, first = moments(x[:-1], x[1:], light[:-1], gradient)
-    begins, runs = x[:-1], []
-    for level in range(depth):
-        runs.append(jnp.stack([zeroth, first], axis=-1))
-        if 2**level >= zeroth.size:
-            break
-        # the runs that there is no room for are left out: slices alone vectorise
-        sooner, later = slice(None, -(2**level)), slice(2**level, None)
-        first = first[sooner] + first[later] + (begins[later] - begins[sooner]) * zeroth[later]
-        zeroth, begins = zeroth[sooner] + zeroth[later], begins[sooner]
+    runs = jnp.stack([zeroth, first], axis=-1)
 
     at = jnp.clip(f, x[0], x[-1])
     inside = jnp.clip(jnp.searchsorted(x, at, side="right").astype(jnp.int32) - 1, 0, n - 2)
@@ -179,12 +171,21 @@ def _by_curves(x, light, f, transmission, sizes, depth):
     count, place = jnp.maximum(j - i - 1, 0), jnp.minimum(i + 1, n - 2)
     # a step wider than any that a FilterSet is made with
     zeroth = zeroth * jnp.where(count >> depth == 0, 1.0, jnp.nan)
-    for level, run in enumerate(runs):
-        there = (count >> level) & 1
-        found = jnp.where((there == 1)[:, None], take(run, jnp.minimum(place, len(run) - 1)), 0.0)
+
+    def level(state, k):
+        """Put in the runs of 2**k intervals that are needed, and make of them those twice as long; of runs that go beyond the end
+        there is no need."""
+        runs, place, zeroth, first = state
+        there = (count >> k) & 1
+        found = jnp.where((there == 1)[:, None], take(runs, place), 0.0)
         zeroth = zeroth + found[:, 0]
         first = first + found[:, 1] + (take(x, place) - start) * found[:, 0]
-        place = jnp.minimum(place + (there << level), n - 2)
+        later = jnp.roll(runs, -(1 << k), axis=0)
+        between = jnp.roll(x[:-1], -(1 << k)) - x[:-1]
+        twice = runs + later + jnp.stack([jnp.zeros_like(between), between * later[:, 0]], axis=-1)
+        return (twice, jnp.minimum(place + (there << k), n - 2), zeroth, first), None
+
+    (_, _, zeroth, first), _ = jax.lax.scan(level, (runs, place, zeroth, first), np.arange(depth, dtype=np.int32))
 
     wide = f[starts + 1] - f[starts]
     slope = (transmission[starts + 1] - transmission[starts]) / jnp.where(wide > 0, wide, 1.0)

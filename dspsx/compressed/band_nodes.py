@@ -14,9 +14,9 @@ from dspsx.compressed.nodes import fit
 from dspsx.filters import FilterSet
 from dspsx.ssp import widths_in_hertz
 
-#: Shares of the tolerance that nodes, rank and steps in redshift may each use up: their worst cases do not coincide, and the
-#: certificate has the last word.
-SHARES = {"nodes": 0.5, "rank": 1.25, "steps": 0.25}
+#: Shares of the tolerance that nodes, rank (in a table of few bands, and of many) and steps in redshift may each use up: their
+#: worst cases do not coincide, and the certificate has the last word; but one of many bands is always nearly the worst.
+SHARES = {"nodes": 0.5, "rank": 1.25, "rank of many": 0.8, "steps": 0.25}
 #: At one redshift factors are few, and some more for a smaller error cost little. They come in multiples of the other number.
 ONE_RANK, _WIDTH = 0.25, 4
 #: Share of all light that dust must absorb for its own share to count.

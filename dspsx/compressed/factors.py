@@ -9,7 +9,8 @@ from dspsx.compressed.errors import off
 from dspsx.compressed.examples import N_TEST, Examples
 from dspsx.compressed.nodes import leading
 
-MOST_FACTORS = 128
+#: Factors at most, of one band and of bands together.
+_MOST_OWN, MOST_FACTORS = 128, 256
 #: Share of the tolerance that a band's own factorisation may use up, from which the common one is made.
 _OWN = 0.2
 #: Rounds in which the bands that are worst approximated are given more weight.
@@ -76,7 +77,7 @@ def own_factors(
     norm = np.maximum(norm, 1e-30 * norm.max())
     x = light.reshape(len(flux), -1) / norm[:, None]
     scale = np.maximum(np.abs(x).mean(0), max(1e-9 * np.abs(x).max(), 1e-300))
-    u, s, v = leading(x / scale, MOST_FACTORS)
+    u, s, v = leading(x / scale, _MOST_OWN)
     stars, table = norm[:, None] * (u * s), (v * scale).reshape(-1, *shape)
     transmission = examples.transmission if transmission is None else transmission
     through = transmission[-len(galaxies) :][:, j[nodes]]

@@ -27,7 +27,8 @@ _WIDTH = 4
 def table(full: Any, lo: float, hi: float, examples: Examples, tols: np.ndarray, bar: Any, kept: dict[Any, Any]) -> Any:
     first, last = np.log1p(lo), np.log1p(hi)
     bands = full.filters.names
-    widest = _SEGMENT if len(bands) <= _FEW_BANDS else _WIDE_SEGMENT
+    few = len(bands) <= _FEW_BANDS
+    widest, of_rank = (_SEGMENT, SHARES["rank"]) if few else (_WIDE_SEGMENT, SHARES["rank of many"])
     n_segments = max(1, int(np.ceil((last - first) / widest)))
     width = (last - first) / n_segments
     bar.tell("steps in redshift")
@@ -51,7 +52,7 @@ def table(full: Any, lo: float, hi: float, examples: Examples, tols: np.ndarray,
                     least = examples.least_transmission(ends[b], u)
                     nodes = band_nodes(bands[b], seen[:, i], medium, examples, tols[b], least[some], guess[b])
                     of_band = [[p[i] for p in row] for row in rows]
-                    kept[key] = own_factors(nodes, of_band, examples, tols[b] * SHARES["rank"], least, width / steps)
+                    kept[key] = own_factors(nodes, of_band, examples, tols[b] * of_rank, least, width / steps)
                     guess[b] = len(nodes[1])
             together = tuple(keys.values())
             if together not in kept:

@@ -6,6 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_batching import custom_vmap
+from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
 from dspsx._multilinear import multilinear
@@ -95,9 +97,13 @@ def norms(f: Array, transmission: Array, sizes: tuple[int, ...]) -> Float[Array,
     return jax.ops.segment_sum(parts[starts], band[starts], len(sizes), indices_are_sorted=True)
 
 
-# The mean of one spectrum in each band. The matrix of `projection` looks at every point of the spectrum for every band; one
-# spectrum is faster done the other way round, by points of the curves, and so are many with a redshift each, and all their
-# derivatives. Many at one redshift share the matrix. The two are the same integral, exact in either way: a test compares them.
+# The mean of one spectrum in each band. The matrix of `projection` looks at every point of the spectrum that a band may touch; one
+# spectrum is faster done the other way round, by points of the curves, and so are many with a redshift each. Their derivatives are,
+# too, of a spectrum that is so crowded somewhere that the matrix looks at many points in vain; else they are faster by the matrix,
+# which many at one redshift share. The two are the same integral, exact in either way: a test compares them.
+
+#: How many times as many points as there are the matrix must look at for derivatives to be by points of the curves.
+_IN_VAIN = 3
 
 
 def average(layout: Any, x: Float[Array, " wave"], light: Float[Array, " wave"], f: Array, transmission: Array):
@@ -105,32 +111,94 @@ def average(layout: Any, x: Float[Array, " wave"], light: Float[Array, " wave"],
 
     `layout`: sizes of the curves, windows of the bands, and the most points of x between two neighbours of a curve.
     """
-    return _average(layout)({"light": light}, jnp.zeros((), light.dtype), (x, f, transmission))
+    return _average(x.size, layout)(x, light, f, transmission)
 
 
 @functools.cache
-def _average(layout: Any):
+def _average(n: int, layout: Any):
     sizes, windows, most = layout
+    depth, crowded = most.bit_length(), sum(windows) > _IN_VAIN * (n + sum(sizes))
 
-    def value(arrays, at, tensors, found, order):
+    def product(x, light, f, transmission):
+        return matmul(light, projection(x, f, transmission, sizes, windows).T)
+
+    def one_by_one(x, light, f, transmission):
+        return _by_curves(x, light, f, transmission, sizes, depth)
+
+    value = custom_vmap(one_by_one)
+
+    @value.def_vmap
+    def _(size, batched, x, light, f, transmission):
+        if not any(batched):
+            return one_by_one(x, light, f, transmission), False
+        each = jax.vmap(one_by_one, tuple(0 if b else None for b in batched))
+        if batched[2] or batched[3] or not batched[1]:
+            return each(x, light, f, transmission), True
+        if not batched[0]:
+            return product(x, light, f, transmission), True
+        together = lambda x, *rest: product(x[0], *rest)  # noqa: E731
+        return jax.lax.cond(_at_one_redshift(x), together, each, x, light, f, transmission), True
+
+    def one_matrix(x, f, transmission):
+        return projection(x, f, transmission, sizes, windows)
+
+    shared_matrix = custom_vmap(one_matrix)
+
+    @shared_matrix.def_vmap
+    def _(size, batched, x, f, transmission):
+        if not any(batched):
+            return one_matrix(x, f, transmission), False
+        each = jax.vmap(one_matrix, tuple(0 if b else None for b in batched))
+        if batched[1] or batched[2]:
+            return each(x, f, transmission), True
+        together = lambda x, *curves: jnp.broadcast_to(one_matrix(x[0], *curves), (size, len(sizes), x.shape[1]))  # noqa: E731
+        return jax.lax.cond(_at_one_redshift(x), together, each, x, f, transmission), True
+
+    @jax.custom_jvp
+    def matrix(x, f, transmission):
+        return shared_matrix(x, f, transmission)
+
+    @matrix.defjvp
+    def _(primals, tangents):
+        return jax.jvp(one_matrix, primals, tangents)
+
+    def linear(arrays, at, tensors, found, order):
+        """What is linear in the light alone, or its transpose."""
         x, f, transmission = tensors
         (given,) = arrays.values()
         if given.ndim > 1:
-            matrix = projection(x, f, transmission, sizes, windows)
-            return matmul(given, matrix.T if found == "bands" else matrix)
-        of_light = lambda light: _by_curves(x, light, f, transmission, sizes, most.bit_length())  # noqa: E731
+            to_bands = projection(x, f, transmission, sizes, windows)
+            return matmul(given, to_bands.T if found == "bands" else to_bands)
+        of_light = lambda light: one_by_one(x, light, f, transmission)  # noqa: E731
         if found == "bands":
             return of_light(given)
-        (back,) = jax.linear_transpose(of_light, x)(given)
+        (back,) = jax.linear_transpose(of_light, jax.ShapeDtypeStruct(x.shape, given.dtype))(given)
         return back
 
-    return multilinear("band_average", {"light": 1, "bands": 1}, value, same=_at_one_redshift)
+    change = multilinear("change_of_bands", {"light": 1, "bands": 1}, linear)
+
+    @jax.custom_jvp
+    def mean(x, light, f, transmission):
+        return value(x, light, f, transmission)
+
+    @functools.partial(mean.defjvp, symbolic_zeros=True)
+    def _(primals, tangents):
+        x, light, f, transmission = primals
+        d_x, d_light, *d_curves = tangents
+        if all(isinstance(d, SymbolicZero) for d in (d_x, *d_curves)):
+            if crowded:
+                return mean(*primals), change({"light": d_light}, jnp.zeros((), light.dtype), (x, f, transmission))
+            to_bands = matrix(x, f, transmission).T
+            return matmul(light, to_bands), matmul(d_light, to_bands)
+        d_x, d_light, *d_curves = (jnp.zeros(d.shape, d.dtype) if isinstance(d, SymbolicZero) else d for d in tangents)
+        return jax.jvp(one_by_one if crowded else product, primals, (d_x, d_light, *d_curves))
+
+    return mean
 
 
-def _at_one_redshift(x: Float[Array, "*galaxy wave"], *curves: Array) -> Array | None:
-    """Whether galaxies share their redshift, that has been batched together with all other parameters; None if they have curves of
-    their own."""
-    return None if x.ndim == 1 or any(c.ndim > 1 for c in curves) else (x == x[:1]).all()
+def _at_one_redshift(x: Float[Array, "galaxy wave"]) -> Array:
+    """Whether galaxies share their redshift, that has been batched together with all other parameters."""
+    return (x == x[:1]).all()
 
 
 def _by_curves(x, light, f, transmission, sizes, depth):

@@ -27,7 +27,6 @@ def multilinear(
     *,
     series: bool = False,
     at_axes: int = 0,
-    same: Callable | None = None,
 ) -> Callable:
     """A function `found = f(arrays, at, tensors)` of arrays (role: array), a number, and tensors.
 
@@ -37,8 +36,6 @@ def multilinear(
     batch in front, all the same; those with one axis in `roles` may be without them, where a batch shares them. A derivative for
     which `value` raises TypeError raises that. `series`: whether there are such derivatives. If not, `at` may be whole numbers with
     `at_axes` axes, that say which part of the tensors matters; it is None where `value` is to be differentiated, or mapped, itself.
-    `same(*tensors)`: whether the tensors of a batch that has some of its own, with an axis in front, are all the same, so that they
-    count as shared; None if that cannot be.
     """
     names = tuple(roles)
     sums = Primitive(name)
@@ -93,29 +90,6 @@ def multilinear(
             None for _ in range(1 + len(tensors))
         )
 
-    def mapped(args, axes, found, order):
-        """Of a batch of tensors; `jax.lax.cond` in a batch makes one of all that its branches use, too."""
-        args = [x if axis is None else jnp.moveaxis(x, axis, 0) for x, axis in zip(args, axes, strict=True)]
-        axes = [None if axis is None else 0 for axis in axes]
-        each = jax.vmap(functools.partial(with_all, found=found, order=order), axes)
-        one = None if same is None else same(*split(args)[2])
-        if one is None:
-            return each(*args)
-
-        size = next(len(x) for x, axis in zip(args, axes, strict=True) if axis is not None)
-
-        def together(*args):
-            arrays, _, tensors = split(args)
-            of_arrays, _, of_tensors = split(axes)
-            front = [
-                jnp.broadcast_to(x, (size, *x.shape)) if axis is None else x
-                for x, axis in zip(arrays, of_arrays, strict=True)
-            ]
-            tensors = [x if axis is None else x[0] for x, axis in zip(tensors, of_tensors, strict=True)]
-            return value(given(found, front), None, tensors, found, order)
-
-        return jax.lax.cond(one, together, each, *args)
-
     def batch(args, axes, *, found, order):
         (arrays, at, tensors), (of_arrays, of_at, of_tensors) = split(args), split(axes)
         if any(axis is not None for axis in of_tensors):
@@ -123,7 +97,8 @@ def multilinear(
                 raise NotImplementedError(
                     f"{name}: the tables are data, which a batch of galaxies shares: map over parameters only."
                 )
-            return mapped(args, axes, found, order), 0
+            # so does `jax.lax.cond` in a batch, with all that its branches use
+            return jax.vmap(functools.partial(with_all, found=found, order=order), axes)(*args), 0
         size = next(arg.shape[axis] for arg, axis in zip(args, axes, strict=True) if axis is not None)
         n_lead = at.ndim - (of_at is not None) - at_axes  # axes of batches that there are already
         at = batching.bdim_at_front(at, of_at, size)

@@ -40,8 +40,9 @@ class MetallicityModel(AbstractModel):
 
     @property
     def compact(self) -> bool:
-        """Hook: whether a weight of zero has derivatives of zero, as those of a kernel of compact support have. Of a large grid
-        only the spectra with weight are then read. False unless a subclass says so, which is always right."""
+        """Hook: whether a weight of zero has derivatives of zero, as those of a kernel of compact support have (in float32, but
+        for a thousandth of the largest, where it is smaller than rounding). Of a large grid only the spectra with weight are then
+        read. False unless a subclass says so, which is always right."""
         return False
 
     def joint_weights(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import dspsx
-from dspsx import FilterSet, testing
+from dspsx import FilterSet, _band_integrals, testing
 from dspsx._numerics import crowding
 
 TOP_HATS = {"narrow": (5000, 5100), "wide": (3000, 9000), "wider": (1500, 15000), "widest": (1000, 1e6)}
@@ -81,3 +81,52 @@ def test_mixed_second_derivatives(x64):
     for outer, inner in ((jax.grad, jax.grad), (jax.jacfwd, jax.jacfwd), (jax.grad, jax.jacfwd)):
         mixed = jax.jit(jax.vmap(outer(lambda z: inner(m)(av, z))))  # noqa: B023
         np.testing.assert_allclose(mixed(jnp.stack([z, z])), expected, rtol=1e-4)
+
+
+@pytest.fixture(params=["by the curves", "by the matrix"])
+def way(request, monkeypatch):
+    """Derivatives taken in either way, whichever is quicker for the spectrum."""
+    monkeypatch.setattr(_band_integrals, "_IN_VAIN", 0 if request.param == "by the curves" else np.inf)
+    _band_integrals._average.cache_clear()
+    yield
+    _band_integrals._average.cache_clear()
+
+
+@pytest.mark.parametrize("z", ["one", "equal", "each"])
+def test_derivatives_are_those_of_the_matrix(z, way, x64):
+    wave, light = spectrum("odd", 300)
+    filters, x = FilterSet.load(["lsst_g", "lsst_r", "galex_nuv"]), jnp.asarray(wave)
+    lights = jnp.stack([jnp.asarray(light), jnp.asarray(light[::-1].copy()), 2.0 * jnp.asarray(light)])
+    redshifts = {"one": jnp.asarray(0.3), "equal": jnp.full(3, 0.3), "each": jnp.asarray([0.1, 0.3, 2.0])}[z]
+    average = lambda y, z, f: filters_of(filters, f).band_average(x, y, z)  # noqa: E731
+    by_matrix = lambda y, z, f: filters_of(filters, f).projection(x, z) @ y  # noqa: E731
+    square = lambda f: lambda *args: (f(*args) ** 2).sum()  # noqa: E731
+    axes = (0, None if z == "one" else 0, None)
+    args = lights, redshifts, jnp.asarray(filters.transmission)
+    for transformed in (
+        lambda f: jax.vmap(jax.grad(square(f), (0, 1, 2)), axes),
+        lambda f: jax.vmap(jax.grad(square(f)), axes),
+        lambda f: jax.grad(lambda *args: jax.vmap(square(f), axes)(*args).sum(), (0, 1)),
+        lambda f: jax.vmap(jax.jacfwd(f, 1), axes),
+        lambda f: jax.vmap(jax.grad(lambda y, z, t: jax.grad(square(f))(y, z, t) @ y, 1), axes),
+        lambda f: lambda y, z, t: jax.grad(square(f), (0, 1))(y[0], z if z.ndim == 0 else z[0], t),
+    ):
+        found, wanted = (jax.tree.leaves(jax.jit(transformed(f))(*args)) for f in (average, by_matrix))
+        for a, b in zip(found, wanted, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11 * np.abs(b).max())
+
+
+def filters_of(filters, transmission):
+    return eqx.tree_at(lambda f: f.transmission, filters, transmission)
+
+
+def test_light_of_another_precision_than_the_axis_and_the_curves(way):
+    wave, light = spectrum("even", 300)
+    filters, x = FilterSet.load(["lsst_g", "lsst_r"]), jnp.asarray(wave, "float32")
+    filters = jax.tree.map(lambda a: a.astype("float32"), filters)
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        y, z = jnp.asarray(light, "float64"), jnp.asarray(0.3, "float32")
+        slope = jax.grad(lambda y: (filters.band_average(x, y, z) ** 2).sum())(y)
+        assert slope.dtype == np.float64
+        matrix = np.asarray(filters.projection(x, z), float)
+        np.testing.assert_allclose(slope, 2.0 * (matrix @ light) @ matrix, rtol=1e-4, atol=1e-6 * float(slope.max()))

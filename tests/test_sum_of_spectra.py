@@ -79,6 +79,16 @@ def test_galaxies_of_a_batch(each_age, large, x64):
     np.testing.assert_allclose(found[1], 2.0 * plain(weights[0], metallicity[0], spectra), rtol=1e-12)
 
 
+@pytest.mark.parametrize("n_met", [1, 2, 3, 5])
+def test_few_spectra(n_met, large):
+    """Fewer than are read together."""
+    for n_age in (2, 5):
+        galaxy = testing.fake_galaxy(ssp=testing.fake_ssp(n_met=max(n_met, 2), n_age=n_age))
+        galaxy = dataclasses.replace(galaxy, metallicity=dspsx.DeltaMDF(-2.0))
+        slopes = eqx.filter_jit(eqx.filter_grad(lambda g: g.magnitudes().sum()))(galaxy)
+        assert np.isfinite(slopes.metallicity.lgmet)
+
+
 @final
 class AllMetallicities(dspsx.MetallicityModel):
     """Another model's weights, that does not say that they are compact."""
@@ -123,10 +133,16 @@ def test_what_is_not_compact(kind):
     assert not kind.compact
 
 
+def _near(rng):
+    """On a point of the grid, or near it."""
+    return rng.choice(LGMET) + rng.choice([0.0, 1e-4, 2e-4, 2.6e-4, 3e-4, 1e-3, 0.03, 0.1]) * rng.choice([-1, 1])
+
+
 SAMPLES = [
-    *(lambda rng, s=s: dspsx.LognormalMDF(rng.uniform(-4.5, -1.0), s * rng.uniform()) for s in (0.0, 0.05, 1.0)),
+    *(lambda rng, s=s: dspsx.LognormalMDF(_near(rng), s) for s in (0.0, 1e-3, 0.01)),
+    lambda rng: dspsx.LognormalMDF(rng.uniform(-4.5, -1.0), rng.uniform()),
     lambda rng: dspsx.LognormalMDF(rng.uniform(-4.5, -1.0), rng.uniform(), scheme="dsps"),
-    lambda rng: dspsx.DeltaMDF(rng.choice(LGMET)),
+    lambda rng: dspsx.DeltaMDF(_near(rng)),
     lambda rng: dspsx.DeltaMDF(rng.uniform(-4.5, -1.0)),
     lambda rng: dspsx.AgeCorrelatedMDF(rng.uniform(-3, -1), rng.uniform(-4, -2), 0.0, 3.0, 0.1 * rng.uniform()),
     lambda rng: dspsx.TabulatedMetallicity(
@@ -149,9 +165,8 @@ def test_where_a_compact_distribution_is_zero_so_are_its_derivatives(make, preci
         weights = lambda c: dspsx.combine(c, rest, physical=True).weights(lgmet, lg_age, sfh, jnp.asarray(9.0))  # noqa: B023, E731
         zero = np.asarray((weights(chosen) == 0.0).all(1))
         n_zero += int(zero.sum())
-        largest = max(
-            float(np.abs(np.asarray(x)[zero]).max(initial=0.0)) for x in jax.tree.leaves(jax.jacfwd(weights)(chosen))
-        )
-        # next to the kernel's end weights are smaller than rounding before they are zero
-        assert largest < (1e-4 if precision == "float32" else 1e-9)
+        for slope in map(np.asarray, jax.tree.leaves(jax.jacfwd(weights)(chosen))):
+            # in float32, next to the end of a kernel, weights are smaller than rounding before they are zero
+            most = 2e-3 if precision == "float32" else 1e-9
+            assert np.abs(slope[zero]).max(initial=0.0) <= most * max(np.abs(slope).max(), 1.0)
     assert n_zero > 25

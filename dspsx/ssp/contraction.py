@@ -29,11 +29,15 @@ def sum_of_spectra(
     return _sums({"weights": weights}, ends.astype(np.int32), (spectra,))
 
 
+def _is_large(spectra):
+    return spectra.size >= LARGE and len(spectra) >= _ROWS_BACK
+
+
 def _value(arrays, ends, tensors, found, order):
     (spectra,) = tensors
     (given,) = arrays.values()
     of_all, of_some = (_light, _light_of_some) if found == "light" else (_products, _products_of_some)
-    if ends is None or ends.ndim > 1 or given.ndim > 2 or len(given) > 2 or spectra.size < LARGE:
+    if ends is None or ends.ndim > 1 or given.ndim > 2 or len(given) > 2 or not _is_large(spectra):
         return of_all(given, spectra)
 
     def on_cpu(given, ends, spectra):

@@ -147,6 +147,11 @@ def test_certificate_and_gradients_hold_for_other_galaxies(small):
         assert_same_gradients(small_gradient, gradient, np.asarray(exact) < 80)
 
 
+def test_none_of_many_galaxies_is_over_the_tolerance(small):
+    galaxies = drawn(full(), np.random.default_rng(79).uniform(*small.ssp.certificate.redshift, 2000), 106)
+    assert worst(magnitudes(on(galaxies, small)), magnitudes(galaxies)) <= 1e-3
+
+
 def test_bands_with_steps_of_their_own(monkeypatch):
     """Two groups of bands in one table, out of order: magnitudes and gradients are those of the full galaxy."""
     monkeypatch.setattr(tables, "_grouped", lambda n, *_: [(int(n.max()), [0, 2]), (2 * int(n.max()), [1])])

@@ -8,7 +8,7 @@ import numpy as np
 
 from dspsx.compressed.bands import BandSSP
 from dspsx.compressed.errors import MMAG, red_ends
-from dspsx.compressed.examples import Examples
+from dspsx.compressed.examples import Examples, columns
 from dspsx.compressed.factors import common_factors, own_factors
 from dspsx.compressed.nodes import fit
 from dspsx.filters import FilterSet
@@ -16,7 +16,7 @@ from dspsx.ssp import widths_in_hertz
 
 #: Shares of the tolerance that nodes, rank (in a table of few bands, and of many) and steps in redshift may each use up: their
 #: worst cases do not coincide, and the certificate has the last word; but one of many bands is always nearly the worst.
-SHARES = {"nodes": 0.5, "rank": 1.25, "rank of many": 0.8, "steps": 0.25}
+SHARES = {"nodes": 0.5, "nodes of more": 0.8, "rank": 1.25, "rank of many": 0.8, "steps": 0.25}
 #: At one redshift factors are few, and some more for a smaller error cost little. They come in multiples of the other number.
 ONE_RANK, _WIDTH = 0.25, 4
 #: Share of all light that dust must absorb for its own share to count.
@@ -100,14 +100,15 @@ def band_nodes(
     if not visible.any():
         return np.array([0]), np.array([0]), np.ones((1, 1))
     j = np.flatnonzero(visible)
-    light = examples.light[examples.tested][:, j]
-    light = light[(light * seen[:, j].mean(0)).sum(1) > 0]
+    light = columns(examples.light, j)[examples.tested]
+    light = light[light @ seen[:, j].mean(0) > 0]
     if not len(light):
         return j, np.array([0]), np.ones((j.size, 1))
-    n_test = min(len(light), len(transmission) - examples.n_fit)
-    part = transmission[: examples.n_fit + n_test, j]
+    n_fit, n_test = examples.n_fit, min(len(light), examples.n_test)
+    part, more = columns(transmission[: n_fit + n_test], j), columns(transmission[n_fit + examples.n_test :], j)
+    of_nodes, of_more = tol * SHARES["nodes"], tol * SHARES["nodes of more"]
     try:
-        nodes, phi = fit(seen[:, j], light, part, examples.n_fit, tol * SHARES["nodes"], dimmest, guess)
+        nodes, phi = fit(seen[:, j], light, part, n_fit, of_nodes, dimmest, guess, more=more, tol_more=of_more)
     except ValueError as error:
         raise ValueError(
             f"compress: the tolerance of {tol * MMAG:g} mmag cannot be met in {name}: {error}. Give a larger tol."

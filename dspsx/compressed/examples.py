@@ -13,8 +13,11 @@ from dspsx._model import Parameter, infos
 from dspsx.dust.attenuation import Calzetti00, Noll09, PowerLawDust, Salim18
 from dspsx.nebular import LYMAN_LIMIT
 
-#: Examples: galaxies of the model's own box that the nodes are fitted to, and of each law of dust that dspsx has.
-_N_FIT, N_TEST, _N_LAW = 300, 200, 60
+#: Examples: galaxies of the model's own box that the nodes are fitted to, those that all tests are made with, those of the last
+#: test, and of each law of dust that dspsx has.
+_N_FIT, N_TEST, _N_MORE, _N_LAW = 300, 200, 2000, 60
+#: Of those of the last test, how many a segment of redshift has: those that are seen nearest to it.
+_N_NEAR = 300
 #: Share of a band's light that counts at least, where the gas may take all.
 _LEAK = 1e-2
 
@@ -34,6 +37,11 @@ def draw(model: Any, rng: np.random.Generator, n: int) -> Any:
         return jnp.asarray(values, x.dtype)
 
     return jax.tree.map(new, infos(model), model)
+
+
+def columns(x: np.ndarray, j: np.ndarray) -> np.ndarray:
+    """x[:, j] for indices that rise; not a copy, if they are all those between the first and the last."""
+    return x[:, j[0] : j[-1] + 1] if j[-1] - j[0] + 1 == j.size else x[:, j]
 
 
 def each_galaxy(function: Any, model: Any, n: int = 50) -> Any:
@@ -92,9 +100,9 @@ class Examples:
         self.flux = np.asarray(full.ssp.flux, float).reshape(-1, self.wave.size)
         self.n_stars = len(self.flux)
         spectra = None if full.lines is None else full.lines.continuum_spectra(full.ssp.wave)
-        galaxies = draw(full, rng, _N_FIT + N_TEST)
-        z = jnp.asarray(np.expm1(rng.uniform(np.log1p(lo), np.log1p(hi), _N_FIT + N_TEST)), full.redshift.dtype)
-        galaxies = eqx.tree_at(lambda g: g.redshift, galaxies, z)
+        n = _N_FIT + N_TEST + _N_MORE
+        z = jnp.asarray(np.expm1(rng.uniform(np.log1p(lo), np.log1p(hi), n)), full.redshift.dtype)
+        galaxies = eqx.tree_at(lambda g: g.redshift, draw(full, rng, n), z)
         weights, screens = each_galaxy(_stars_gas_and_screens, galaxies)
         mass = weights[:, : self.n_stars].sum(1, keepdims=True)
         if spectra is not None:
@@ -105,20 +113,24 @@ class Examples:
                 f"gives {len(self.flux) - self.n_stars} spectra and {weights.shape[1] - self.n_stars} parts."
             )
         population = (weights / np.where(mass > 0, mass, 1.0))[mass[:, 0] > 0]
+        first = int((mass[: _N_FIT + N_TEST] > 0).sum())
         laws = [
             each_galaxy(_screens, draw(dataclasses.replace(full, dust=law()), rng, _N_LAW))[:, 0]
             for law in (Calzetti00, Noll09, Salim18, PowerLawDust)
         ]
         fitted = [np.ones((1, self.wave.size)), *laws, screens[:_N_FIT].reshape(-1, self.wave.size)]
         self.n_fit = sum(map(len, fitted))
+        #: those that are fitted, then those that test, of which the first ones are for all tests
         self.transmission = np.maximum(np.concatenate([*fitted, screens[_N_FIT:].reshape(-1, self.wave.size)]), 1e-37)
+        self.n_test = N_TEST * screens.shape[1]
         self.gas = np.ones((len(self.transmission), 1))
         if full.lines is not None and full.lines.transmission(full.ssp.wave) is not None:
             # whatever share of the ionising light gets through the gas
             left = np.clip(rng.uniform(-0.5, 1.5, (len(self.transmission), 1)), 0.0, 1.0)
             self.gas = np.where(self.wave < LYMAN_LIMIT, left, 1.0)
             self.transmission = np.maximum(self.transmission * self.gas, 1e-37)
-        self.population = population
+        self.population, self.more_population = population[:first], population[first:]
+        self._redshifts = np.asarray(z)[mass[:, 0] > 0][first:]
         self.light = self.population @ self.flux
         #: pairs of light and test transmissions
         self.tested = rng.permutation(len(self.light))
@@ -129,8 +141,16 @@ class Examples:
     def of_stars(self) -> "Examples":
         """The same without the spectra of the gas."""
         stars = copy.copy(self)
-        stars.flux, stars.population = self.flux[: self.n_stars], self.population[:, : self.n_stars]
+        stars.flux = self.flux[: self.n_stars]
+        stars.population = self.population[:, : self.n_stars]
+        stars.more_population = self.more_population[:, : self.n_stars]
         return stars
+
+    def near(self, redshift: float) -> "Examples":
+        """The same with those galaxies for the last test that are seen nearest to a redshift: others are too old or too young."""
+        here, far = copy.copy(self), np.abs(np.log((1.0 + self._redshifts) / (1.0 + redshift)))
+        here.more_population = self.more_population[np.argsort(far)[:_N_NEAR]]
+        return here
 
     def least_transmission(self, end: float, u: np.ndarray) -> np.ndarray:
         """The transmission of a band below which errors are relative to it, at each u = ln(1 + z), of a band whose red end is at
@@ -142,7 +162,8 @@ class Examples:
         """The transmissions seen through what lies between the galaxy and us, each at one of the redshifts."""
         if self.full.igm is None and self.full.foreground is None:
             return self.transmission
-        galaxies = draw(self.full, self.rng, len(self.transmission))
-        z = jnp.asarray(self.rng.choice(redshifts, len(self.transmission)), self.full.redshift.dtype)
+        n = self.n_fit + self.n_test
+        galaxies = draw(self.full, self.rng, n)
+        z = jnp.asarray(self.rng.choice(redshifts, n), self.full.redshift.dtype)
         left = each_galaxy(_on_the_way, eqx.tree_at(lambda g: g.redshift, galaxies, z))
-        return np.maximum(self.transmission * left, 1e-37)
+        return np.maximum(self.transmission * left[np.arange(len(self.transmission)) % n], 1e-37)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from dspsx.compressed.errors import off
-from dspsx.compressed.examples import N_TEST, Examples
+from dspsx.compressed.examples import N_TEST, Examples, columns
 from dspsx.compressed.nodes import leading
 
 #: Factors at most, of one band and of bands together.
@@ -17,27 +17,41 @@ _OWN = 0.2
 _ROUNDS = 6
 
 
+class Seen:
+    """What the error of an approximation is found by: light of galaxies `undimmed` (galaxy, redshift, node), dust at the nodes
+    `through` (galaxy, node), and the transmission below which errors are relative to it, `dimmest` (redshift,)."""
+
+    def __init__(self, undimmed: np.ndarray, through: np.ndarray, dimmest: Any):
+        self.through = through[:, None]
+        self.exact, self.least = (undimmed * self.through).sum(-1), undimmed.sum(-1) * dimmest
+
+    def off(self, factors: np.ndarray, values: np.ndarray) -> float:
+        """The largest error with factors (galaxy, k) of values (k, redshift, node)."""
+        found = (factors @ values.reshape(len(values), -1)).reshape(len(factors), *values.shape[1:])
+        return off((found * self.through).sum(-1), self.exact, self.least).max(initial=0.0)
+
+
 @dataclasses.dataclass(frozen=True)
 class BandLight:
     """Light of a band in a segment at its nodes, stars (star, k) times table (k, redshift, value or slope, node); with it the
-    wavelengths of the nodes, each population's own light `norm` (star,), and what the error of an approximation is found by:
-    dust at the nodes `through` (galaxy, node), the `exact` light after it and the `least` that counts (galaxy, redshift)."""
+    wavelengths of the nodes, each population's own light `norm` (star,), and what errors are found by: some galaxies, and more
+    at a few of the redshifts, `at`."""
 
     wave: np.ndarray
     stars: np.ndarray
     table: np.ndarray
     norm: np.ndarray
-    through: np.ndarray
-    exact: np.ndarray
-    least: np.ndarray
+    some: Seen
+    more: Seen
+    at: list[int]
     tol: float
 
     def excess(self, factors: np.ndarray, table: np.ndarray) -> float:
-        """The largest error of galaxies with factors (galaxy, k), in units of the tolerance."""
-        values = table[:, :, 0]
-        found = (factors @ values.reshape(len(values), -1)).reshape(len(factors), *values.shape[1:])
-        found = (found * self.through[:, None]).sum(-1)
-        return off(found, self.exact, self.least).max(initial=0.0) / self.tol
+        """The largest error of some galaxies, with factors (galaxy, k), in units of the tolerance."""
+        return self.some.off(factors, table[:, :, 0]) / self.tol
+
+    def excess_of_more(self, factors: np.ndarray, table: np.ndarray) -> float:
+        return self.more.off(factors, table[:, self.at, 0]) / self.tol
 
 
 def tested(examples: Examples) -> np.ndarray:
@@ -61,12 +75,12 @@ def own_factors(
     the ultraviolet of old stars nor a leak of a filter is lost in the factorisation.
     """
     j, nodes, phi = fitted
-    flux = examples.flux[:, j]
+    flux = columns(examples.flux, j)
     seen = np.stack([f * p[j] for row in rows for p, f in zip(row, (1.0, step), strict=False)])
     light = flux @ (seen.T[:, :, None] * phi[:, None, :]).reshape(j.size, -1)
     light = light.reshape(len(flux), len(rows), len(rows[0]), -1)  # (star, redshift, value or slope, node)
     shape = light.shape[1:]
-    galaxies = tested(examples)
+    galaxies, more = tested(examples), examples.more_population
     before = (galaxies @ light[:, :, 0].reshape(len(flux), -1)).reshape(len(galaxies), *shape[::2])
     norm = np.abs(light[:, :, 0].sum(-1)).mean(1)
     norm = norm if norm.any() else np.ones(len(norm))  # a band may be in the dark
@@ -79,12 +93,16 @@ def own_factors(
     scale = np.maximum(np.abs(x).mean(0), max(1e-9 * np.abs(x).max(), 1e-300))
     u, s, v = leading(x / scale, _MOST_OWN)
     stars, table = norm[:, None] * (u * s), (v * scale).reshape(-1, *shape)
-    transmission = examples.transmission if transmission is None else transmission
-    through = transmission[-len(galaxies) :][:, j[nodes]]
-    exact, least = (before * through[:, None]).sum(-1), before.sum(-1) * dimmest
-    band = BandLight(examples.wave[j[nodes]], stars, table, norm, through, exact, least, tol)
-    factors = galaxies @ stars
+    through = (examples.transmission if transmission is None else transmission)[examples.n_fit :, j[nodes]]
+    at = sorted({0, len(rows) // 2, len(rows) - 1})
+    of_more = (more @ light[:, at, 0].reshape(len(flux), -1)).reshape(len(more), len(at), -1)
+    dimmest = np.broadcast_to(dimmest, len(rows))
+    some = Seen(before, through[: len(galaxies)], dimmest)
+    others = Seen(of_more, through[examples.n_test :][: len(more)], dimmest[at])
+    band = BandLight(examples.wave[j[nodes]], stars, table, norm, some, others, at, tol)
+    factors, factors_of_more = galaxies @ stars, more @ stars
     k = _fewest(lambda k: band.excess(factors[:, :k], table[:k]) < _OWN, len(s))
+    k = _fewest(lambda k: band.excess_of_more(factors_of_more[:, :k], table[:k]) < 2.0 * _OWN, len(s), k)
     return dataclasses.replace(band, stars=stars[:, :k], table=table[:k])
 
 
@@ -114,13 +132,21 @@ def common_factors(bands: list[BandLight], examples: Examples) -> tuple[int, np.
         weight = weight * np.clip(excess(max(1, k - 1)), 0.3, 4.0)
     assert best is not None
     k, basis, tables = best
+    factors = examples.more_population @ basis
+    k = _fewest(
+        lambda k: max(b.excess_of_more(factors[:, :k], t[:k]) for b, t in zip(bands, tables, strict=True)) < 1.0,
+        basis.shape[1],
+        k,
+    )
     dtype = examples.full.redshift.dtype
     return k, basis.astype(dtype), [table.astype(dtype) for table in tables]
 
 
-def _fewest(enough: Any, most: int) -> int:
+def _fewest(enough: Any, most: int, least: int = 1) -> int:
     """The least number that is enough, if any is; `most` otherwise. What is enough stays so, nearly."""
-    lo, hi = 0, most
+    if enough(least):
+        return least
+    lo, hi = least, most
     while hi - lo > 1:
         middle = (lo + hi) // 2
         lo, hi = (lo, middle) if enough(middle) else (middle, hi)

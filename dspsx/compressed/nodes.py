@@ -4,10 +4,14 @@ from typing import Any
 
 import numpy as np
 
+from dspsx.compressed.errors import off
+
 #: A band needs more nodes than this only if its tolerance is out of reach.
 MOST_NODES = 120
 #: More nodes than this may be owed to rounding in the quick decomposition: the exact one is tried as well.
 _MANY_NODES = 25
+#: Spectra that the last test of a band's nodes is made with.
+_MORE_LIGHT = 40
 
 
 def leading(x: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -17,7 +21,7 @@ def leading(x: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
     if x.shape[0] < x.shape[1]:
         v, s, u = leading(x.T, most)
         return u.T, s, v.T
-    if x.shape[1] > 6 * most:
+    if x.shape[1] > max(6 * most, most + 16):
         seen = x @ np.random.default_rng(0).normal(size=(x.shape[1], most + 16))
         for _ in range(2):
             seen = x @ (x.T @ np.linalg.qr(seen)[0])
@@ -39,6 +43,8 @@ def fit(
     dimmest: Any,
     guess: int = 1,
     most: int = MOST_NODES,
+    more: np.ndarray | None = None,
+    tol_more: float = np.inf,
 ) -> tuple[np.ndarray, np.ndarray]:
     r"""Choose nodes for one band: indices of wavelengths, and interpolating functions phi (wave, node).
 
@@ -50,7 +56,8 @@ def fit(
 
     **Arguments:** `projections` (redshift, wave), weights of the band's mean; `light` (example, wave) before dust;
     `transmission` (example, wave), of which the first `n_fit` are fitted and the rest, paired with the light, test;
-    `dimmest`, the transmission of a whole band below which errors are relative to it, or one for each projection.
+    `dimmest`, the transmission of a whole band below which errors are relative to it, or one for each projection; `more`
+    transmissions (any, wave), of each of which with each of some light the errors must be within `tol_more`.
     Raises ValueError if `most` nodes do not reach the tolerance.
     """
     mean_light = (light / light.sum(1, keepdims=True)).mean(0)
@@ -64,8 +71,9 @@ def fit(
     projected = [seen * p for p in projections]
     dimmest = np.broadcast_to(dimmest, len(projections))
     exact = [((x * test).sum(1), x.sum(1) * least) for x, least in zip(projected, dimmest, strict=True)]
+    of_more = None if more is None else _Pairs(projected, dimmest, more)
 
-    def chosen(power: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray | None, np.ndarray, float]:
+    def chosen(power: np.ndarray, vectors: np.ndarray, most: int) -> tuple[np.ndarray | None, np.ndarray, float]:
         enough = min(most, int((power > 1e-12 * power[0]).sum()))
 
         def tried(n: int) -> tuple[np.ndarray, np.ndarray, float]:
@@ -77,8 +85,9 @@ def fit(
             for x, (light_left, least) in zip(projected, exact, strict=True):
                 lit = least > 0
                 found = ((x[lit] @ phi) * at_nodes[lit]).sum(1)
-                off = np.abs(found - light_left[lit]) / np.maximum(light_left[lit], least[lit])
-                error = max(error, off.max(initial=0.0))
+                error = max(error, off(found, light_left[lit], least[lit]).max(initial=0.0))
+            if of_more is not None and error < tol:
+                error = max(error, of_more.worst(nodes, phi) * tol / tol_more)
             return nodes, phi, error
 
         n = min(guess, enough)
@@ -96,14 +105,36 @@ def fit(
                 return best
         return None, np.zeros(0), worst
 
-    nodes, phi, worst = chosen(*leading(examples, most)[1:])
-    if nodes is None or len(nodes) > _MANY_NODES:
-        again = chosen(*np.linalg.svd(examples, full_matrices=False)[1:])
-        if nodes is None or (again[0] is not None and len(again[0]) < len(nodes)):
-            nodes, phi, worst = again
+    # where a band's light comes through its wings alone, there examples are large, and leave the band's middle few modes
+    balanced = examples / np.sqrt(np.linalg.norm(examples, axis=1, keepdims=True))
+    exactly = lambda x: np.linalg.svd(x, full_matrices=False)[1:]  # noqa: E731
+    quickly = lambda x: leading(x, most)[1:]  # noqa: E731
+    nodes, phi, worst = None, np.zeros(0), np.inf
+    for modes, x in ((quickly, examples), (quickly, balanced), (exactly, balanced), (exactly, examples)):
+        # fewer than there are already, if any
+        again, functions, error = chosen(*modes(x), most if nodes is None else len(nodes) - 1)
+        worst = min(worst, error)
+        if again is not None:
+            nodes, phi = again, functions
+        if nodes is not None and len(nodes) <= _MANY_NODES:
+            break
     if nodes is None:
         raise ValueError(f"{worst * 1085.7:.2g} mmag with up to {most} nodes")
     return nodes, phi
+
+
+class _Pairs:
+    """Light and transmissions, each with each: products of matrices, and so a hundred times as many as there is time for one by
+    one."""
+
+    def __init__(self, projected: list[np.ndarray], dimmest: np.ndarray, transmission: np.ndarray):
+        some = [x[:_MORE_LIGHT] for x in projected]
+        self.light = np.concatenate(some)
+        self.least = self.light.sum(1) * np.repeat(dimmest, len(some[0]))
+        self.transmission, self.exact = transmission, transmission @ self.light.T
+
+    def worst(self, nodes: np.ndarray, phi: np.ndarray) -> float:
+        return off(self.transmission[:, nodes] @ (self.light @ phi).T, self.exact, self.least).max(initial=0.0)
 
 
 def interpolation_points(modes: np.ndarray) -> np.ndarray:

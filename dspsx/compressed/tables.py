@@ -39,6 +39,7 @@ def table(full: Any, lo: float, hi: float, examples: Examples, tols: np.ndarray,
 
     segments, guess = [], [1] * len(bands)
     for s in bar.over(range(n_segments), "tables"):
+        here = examples.near(np.expm1(first + (s + 0.5) * width))
         medium = examples.on_the_way(np.expm1(np.linspace(first + s * width, first + (s + 1) * width, 33)))
         segment = []
         for (steps, members), project in zip(groups, projections, strict=True):
@@ -52,11 +53,11 @@ def table(full: Any, lo: float, hi: float, examples: Examples, tols: np.ndarray,
                     least = examples.least_transmission(ends[b], u)
                     nodes = band_nodes(bands[b], seen[:, i], medium, examples, tols[b], least[some], guess[b])
                     of_band = [[p[i] for p in row] for row in rows]
-                    kept[key] = own_factors(nodes, of_band, examples, tols[b] * of_rank, least, width / steps)
+                    kept[key] = own_factors(nodes, of_band, here, tols[b] * of_rank, least, width / steps)
                     guess[b] = len(nodes[1])
             together = tuple(keys.values())
             if together not in kept:
-                kept[together] = common_factors([kept[key] for key in together], examples)
+                kept[together] = common_factors([kept[key] for key in together], here)
             segment.append((*kept[together], [kept[key] for key in together]))
         segments.append(segment)
     each_group = range(len(groups))
@@ -134,7 +135,7 @@ def _steps(
     """Steps of a segment that each band needs for cubic interpolation in redshift, by its error midway between two."""
     n = min(N_TEST, len(examples.light))
     undimmed = examples.light[examples.tested[:n]]
-    dusty = undimmed * examples.transmission[-n:]
+    dusty = undimmed * examples.transmission[examples.n_fit :][:n]
     tried = np.random.default_rng(7).uniform(first, last - width, 24)  # the same in every pass
     ends = red_ends(full.filters)
     needed, left = np.zeros(len(tols), int), np.arange(len(tols))

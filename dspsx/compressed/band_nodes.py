@@ -8,15 +8,16 @@ import numpy as np
 
 from dspsx.compressed.bands import BandSSP
 from dspsx.compressed.errors import MMAG, red_ends
-from dspsx.compressed.examples import Examples, columns
+from dspsx.compressed.examples import Examples, at_waves
 from dspsx.compressed.factors import common_factors, own_factors
 from dspsx.compressed.nodes import fit
 from dspsx.filters import FilterSet
 from dspsx.ssp import widths_in_hertz
 
 #: Shares of the tolerance that nodes, rank (in a table of few bands, and of many) and steps in redshift may each use up: their
-#: worst cases do not coincide, and the certificate has the last word; but one of many bands is always nearly the worst.
-SHARES = {"nodes": 0.5, "nodes of more": 0.8, "rank": 1.25, "rank of many": 0.8, "steps": 0.25}
+#: worst cases do not coincide, and the certificate has the last word; but one of many bands is always nearly the worst. The last
+#: tests, of nodes and of rank, have shares of their own.
+SHARES = {"nodes": 0.5, "rank": 1.25, "rank of many": 0.8, "steps": 0.25, "last of nodes": 0.8, "last of rank": 0.75}
 #: At one redshift factors are few, and some more for a smaller error cost little. They come in multiples of the other number.
 ONE_RANK, _WIDTH = 0.25, 4
 #: Share of all light that dust must absorb for its own share to count.
@@ -34,7 +35,7 @@ def one_redshift(
     bands = full.filters.names
     medium = examples.on_the_way(np.array([lo]))
     found = [
-        band_nodes(name, value[None, b], medium, examples, tol, examples.dimmest)
+        band_nodes(name, value[None, b], *medium, examples, tol, examples.dimmest)
         for b, (name, tol) in enumerate(zip(bands, tols, strict=True))
     ]
     # the gas has few spectra, and needs no factors
@@ -42,19 +43,22 @@ def one_redshift(
     ends = red_ends(full.filters)
     least = [examples.least_transmission(end, np.array([u])) for end in ends]
     lights = [
-        own_factors(nodes, [value[None, b]], stars, tol * ONE_RANK, least[b], transmission=medium)
+        own_factors(nodes, [value[None, b]], stars, tol * ONE_RANK, tol * ONE_RANK, least[b], screens=medium)
         for b, (nodes, tol) in enumerate(zip(found, tols, strict=True))
     ]
-    series = [[examples.flux[:, j] @ (p[b, j][:, None] * phi) for b, (j, _, phi) in enumerate(found)] for p in rows]
+    series = [
+        [at_waves(examples.flux, j) @ (p[b, j][:, None] * phi) for b, (j, _, phi) in enumerate(found)] for p in rows
+    ]
     if full.dust_emission is not None:
         nodes, width, absorbed = energy_nodes(full, examples, tols.min())
-        lights.append(own_factors(nodes, [width[None]], stars, tols.min() * ONE_RANK, LEAST_ABSORBED, 1.0, absorbed))
+        of_rank = tols.min() * ONE_RANK
+        lights.append(own_factors(nodes, [width[None]], stars, of_rank, of_rank, LEAST_ABSORBED, screens=absorbed))
         absorbable = examples.flux @ (width[:, None] * nodes[2])  # the same at every redshift
-        for columns, some in zip(series, (1.0, 0.0, 0.0), strict=True):
-            columns.append(some * absorbable)
+        for of_bands, some in zip(series, (1.0, 0.0, 0.0), strict=True):
+            of_bands.append(some * absorbable)
     k, basis, tables = common_factors(lights, stars)
     k = min(-(-k // _WIDTH) * _WIDTH, basis.shape[1])
-    value, *derivatives = (np.concatenate(columns, axis=1) for columns in series)
+    value, *derivatives = (np.concatenate(of_bands, axis=1) for of_bands in series)
     n = examples.n_stars
     of_stars = lambda x: x[:n].reshape(full.ssp.lgmet.size, full.ssp.lg_age.size, -1).swapaxes(0, 1)  # noqa: E731
     fields = {
@@ -89,26 +93,29 @@ def band_nodes(
     name: str,
     seen: np.ndarray,
     transmission: np.ndarray,
+    more: np.ndarray,
     examples: Examples,
     tol: float,
     dimmest: Any,
     guess: int = 1,
 ) -> Any:
     """The wavelengths that a band sees by its projections `seen` (redshift, wave), its nodes among them (`guess`: about so
-    many), and its functions phi; `dimmest` as in `fit`."""
+    many), and its functions phi; `transmission` and `more` are those of `examples.on_the_way`, `dimmest` as in `fit`."""
     visible = (seen > 0).any(0) & (examples.light > 0).any(0)
     if not visible.any():
         return np.array([0]), np.array([0]), np.ones((1, 1))
     j = np.flatnonzero(visible)
-    light = columns(examples.light, j)[examples.tested]
+    light = at_waves(examples.light, j)[examples.tested]
     light = light[light @ seen[:, j].mean(0) > 0]
     if not len(light):
         return j, np.array([0]), np.ones((j.size, 1))
-    n_fit, n_test = examples.n_fit, min(len(light), examples.n_test)
-    part, more = columns(transmission[: n_fit + n_test], j), columns(transmission[n_fit + examples.n_test :], j)
-    of_nodes, of_more = tol * SHARES["nodes"], tol * SHARES["nodes of more"]
+    n_fit = examples.n_fit
+    part = at_waves(transmission[: n_fit + len(light)], j)
+    of_nodes, last = tol * SHARES["nodes"], tol * SHARES["last of nodes"]
     try:
-        nodes, phi = fit(seen[:, j], light, part, n_fit, of_nodes, dimmest, guess, more=more, tol_more=of_more)
+        nodes, phi = fit(
+            seen[:, j], light, part, n_fit, of_nodes, dimmest, guess, more=at_waves(more, j), tol_more=last
+        )
     except ValueError as error:
         raise ValueError(
             f"compress: the tolerance of {tol * MMAG:g} mmag cannot be met in {name}: {error}. Give a larger tol."
@@ -116,12 +123,13 @@ def band_nodes(
     return j, nodes, phi
 
 
-def energy_nodes(full: Any, examples: Examples, tol: float) -> tuple[Any, np.ndarray, np.ndarray]:
-    """Nodes, as of a band, for what dust absorbs of the light of all wavelengths; what a wavelength has for its weight in a band's
-    mean, its width in Hz; and what the examples absorb (example, wave)."""
+def energy_nodes(full: Any, examples: Examples, tol: float) -> tuple[Any, np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """Nodes, as of a band but without the last test, for what dust absorbs of the light of all wavelengths; what a wavelength has
+    for its weight in a band's mean, its width in Hz; and what the examples, and those of the last tests, absorb (example, wave)."""
     width = np.asarray(widths_in_hertz(jnp.asarray(examples.wave)), float)
     light = examples.light[examples.tested]
-    all_absorbed = absorbed = examples.gas - np.minimum(examples.transmission, examples.gas)
+    absorbed = examples.gas - np.minimum(examples.transmission, examples.gas)
+    all_absorbed = absorbed, examples.more.gas - np.minimum(examples.more.transmission, examples.more.gas)
     # of what hardly absorbs, the nodes need not know the share of each wavelength
     some = absorbed @ (width * light.mean(0)) > LEAST_ABSORBED * (width @ light.mean(0))
     n_fit = int(some[: examples.n_fit].sum())

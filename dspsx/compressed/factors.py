@@ -6,18 +6,19 @@ from typing import Any
 import numpy as np
 
 from dspsx.compressed.errors import off
-from dspsx.compressed.examples import N_TEST, Examples, columns
+from dspsx.compressed.examples import Examples, at_waves
 from dspsx.compressed.nodes import leading
 
 #: Factors at most, of one band and of bands together.
 _MOST_OWN, MOST_FACTORS = 128, 256
-#: Share of the tolerance that a band's own factorisation may use up, from which the common one is made.
-_OWN = 0.2
+#: Shares of what is allowed that a band's own factorisation may use up, from which the common one is made: in the tests, and in the
+#: last one.
+_OWN, _OWN_LAST = 0.2, 0.4
 #: Rounds in which the bands that are worst approximated are given more weight.
 _ROUNDS = 6
 
 
-class Seen:
+class _Sample:
     """What the error of an approximation is found by: light of galaxies `undimmed` (galaxy, redshift, node), dust at the nodes
     `through` (galaxy, node), and the transmission below which errors are relative to it, `dimmest` (redshift,)."""
 
@@ -25,7 +26,7 @@ class Seen:
         self.through = through[:, None]
         self.exact, self.least = (undimmed * self.through).sum(-1), undimmed.sum(-1) * dimmest
 
-    def off(self, factors: np.ndarray, values: np.ndarray) -> float:
+    def error(self, factors: np.ndarray, values: np.ndarray) -> float:
         """The largest error with factors (galaxy, k) of values (k, redshift, node)."""
         found = (factors @ values.reshape(len(values), -1)).reshape(len(factors), *values.shape[1:])
         return off((found * self.through).sum(-1), self.exact, self.least).max(initial=0.0)
@@ -34,29 +35,26 @@ class Seen:
 @dataclasses.dataclass(frozen=True)
 class BandLight:
     """Light of a band in a segment at its nodes, stars (star, k) times table (k, redshift, value or slope, node); with it the
-    wavelengths of the nodes, each population's own light `norm` (star,), and what errors are found by: some galaxies, and more
-    at a few of the redshifts, `at`."""
+    wavelengths of the nodes, each population's own light `norm` (star,), and what errors are found by: galaxies of the tests, and
+    those of the last test at a few of the redshifts, `at`."""
 
     wave: np.ndarray
     stars: np.ndarray
     table: np.ndarray
     norm: np.ndarray
-    some: Seen
-    more: Seen
-    at: list[int]
+    some: _Sample
     tol: float
+    more: _Sample
+    tol_more: float
+    at: list[int]
 
     def excess(self, factors: np.ndarray, table: np.ndarray) -> float:
-        """The largest error of some galaxies, with factors (galaxy, k), in units of the tolerance."""
-        return self.some.off(factors, table[:, :, 0]) / self.tol
+        """The largest error in the tests, of galaxies with factors (galaxy, k), in units of what is allowed."""
+        return self.some.error(factors, table[:, :, 0]) / self.tol
 
     def excess_of_more(self, factors: np.ndarray, table: np.ndarray) -> float:
-        return self.more.off(factors, table[:, self.at, 0]) / self.tol
-
-
-def tested(examples: Examples) -> np.ndarray:
-    """Stars (galaxy, star) of the galaxies that errors are found with."""
-    return examples.population[examples.tested[: min(N_TEST, len(examples.light))]]
+        """The same in the last test."""
+        return self.more.error(factors, table[:, self.at, 0]) / self.tol_more
 
 
 def own_factors(
@@ -64,23 +62,25 @@ def own_factors(
     rows: list[Any],
     examples: Examples,
     tol: float,
+    tol_more: float,
     dimmest: Any,
     step: float = 1.0,
-    transmission: np.ndarray | None = None,
+    screens: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> BandLight:
     """Of a band, from its nodes and its projection's values (wave,), and maybe slopes, at each redshift, of which `step` is the
-    unit; `dimmest` (redshift,) as in `fit`; `transmission` (example, wave), if not that of the dust.
+    unit; `tol` is for the tests, `tol_more` for the last one; `dimmest` (redshift,) as in `fit`; `screens`, the transmissions of
+    the examples and of those of the last test (example, wave), if not those of the dust.
 
     Every population counts by its share of its own light in the band, every node by what it typically carries: so neither
     the ultraviolet of old stars nor a leak of a filter is lost in the factorisation.
     """
     j, nodes, phi = fitted
-    flux = columns(examples.flux, j)
+    flux = at_waves(examples.flux, j)
     seen = np.stack([f * p[j] for row in rows for p, f in zip(row, (1.0, step), strict=False)])
     light = flux @ (seen.T[:, :, None] * phi[:, None, :]).reshape(j.size, -1)
     light = light.reshape(len(flux), len(rows), len(rows[0]), -1)  # (star, redshift, value or slope, node)
     shape = light.shape[1:]
-    galaxies, more = tested(examples), examples.more_population
+    galaxies, more = examples.tests(), examples.more.population
     before = (galaxies @ light[:, :, 0].reshape(len(flux), -1)).reshape(len(galaxies), *shape[::2])
     norm = np.abs(light[:, :, 0].sum(-1)).mean(1)
     norm = norm if norm.any() else np.ones(len(norm))  # a band may be in the dark
@@ -93,16 +93,19 @@ def own_factors(
     scale = np.maximum(np.abs(x).mean(0), max(1e-9 * np.abs(x).max(), 1e-300))
     u, s, v = leading(x / scale, _MOST_OWN)
     stars, table = norm[:, None] * (u * s), (v * scale).reshape(-1, *shape)
-    through = (examples.transmission if transmission is None else transmission)[examples.n_fit :, j[nodes]]
+    through, through_more = (examples.transmission, examples.more.transmission) if screens is None else screens
+    tests = slice(examples.n_fit, examples.n_fit + len(galaxies))
     at = sorted({0, len(rows) // 2, len(rows) - 1})
-    of_more = (more @ light[:, at, 0].reshape(len(flux), -1)).reshape(len(more), len(at), -1)
+    of_more = (more @ light[:, at, 0].reshape(len(flux), -1)).reshape(len(more), len(at), shape[-1])
     dimmest = np.broadcast_to(dimmest, len(rows))
-    some = Seen(before, through[: len(galaxies)], dimmest)
-    others = Seen(of_more, through[examples.n_test :][: len(more)], dimmest[at])
-    band = BandLight(examples.wave[j[nodes]], stars, table, norm, some, others, at, tol)
+    some = _Sample(before, through[tests, j[nodes]], dimmest)
+    others = _Sample(of_more, through_more[:, j[nodes]].astype(float), dimmest[at])
+    band = BandLight(examples.wave[j[nodes]], stars, table, norm, some, tol, others, tol_more, at)
     factors, factors_of_more = galaxies @ stars, more @ stars
-    k = _fewest(lambda k: band.excess(factors[:, :k], table[:k]) < _OWN, len(s))
-    k = _fewest(lambda k: band.excess_of_more(factors_of_more[:, :k], table[:k]) < 2.0 * _OWN, len(s), k)
+    excess = lambda k: band.excess(factors[:, :k], table[:k])  # noqa: E731
+    k = _fewest(lambda k: excess(k) < _OWN, len(s))
+    last = lambda k: band.excess_of_more(factors_of_more[:, :k], table[:k])  # noqa: E731
+    k = _fewest(lambda k: excess(k) < _OWN and last(k) < _OWN_LAST, len(s), k)
     return dataclasses.replace(band, stars=stars[:, :k], table=table[:k])
 
 
@@ -116,7 +119,7 @@ def common_factors(bands: list[BandLight], examples: Examples) -> tuple[int, np.
     norm = np.exp(np.mean([np.log(np.maximum(b.norm, 1e-8 * b.norm.max())) for b in bands], axis=0))[:, None]
     columns = [b.stars / norm for b in bands]
     weight = np.array([1.0 / max(np.linalg.norm(c), 1e-300) for c in columns])
-    galaxies = tested(examples) * norm.T
+    galaxies = examples.tests() * norm.T
     best = None
     for _ in range(_ROUNDS):
         stacked = np.concatenate([c * w for c, w in zip(columns, weight, strict=True)], axis=1)
@@ -128,22 +131,19 @@ def common_factors(bands: list[BandLight], examples: Examples) -> tuple[int, np.
 
         k = _fewest(lambda k: excess(k).max() < 1.0, u.shape[1])
         if best is None or k < best[0]:
-            best = k, norm * u, tables
+            best = k, norm * u, tables, excess
         weight = weight * np.clip(excess(max(1, k - 1)), 0.3, 4.0)
     assert best is not None
-    k, basis, tables = best
-    factors = examples.more_population @ basis
-    k = _fewest(
-        lambda k: max(b.excess_of_more(factors[:, :k], t[:k]) for b, t in zip(bands, tables, strict=True)) < 1.0,
-        basis.shape[1],
-        k,
-    )
+    k, basis, tables, excess = best
+    factors = examples.more.population @ basis
+    last = lambda k: max(b.excess_of_more(factors[:, :k], t[:k]) for b, t in zip(bands, tables, strict=True))  # noqa: E731
+    k = _fewest(lambda k: excess(k).max() < 1.0 and last(k) < 1.0, basis.shape[1], k)
     dtype = examples.full.redshift.dtype
     return k, basis.astype(dtype), [table.astype(dtype) for table in tables]
 
 
 def _fewest(enough: Any, most: int, least: int = 1) -> int:
-    """The least number that is enough, if any is; `most` otherwise. What is enough stays so, nearly."""
+    """The least number from `least` on that is enough, if any is; `most` otherwise. What is enough stays so, nearly."""
     if enough(least):
         return least
     lo, hi = least, most

@@ -8,7 +8,8 @@ from dspsx.compressed.errors import off
 
 #: A band needs more nodes than this only if its tolerance is out of reach.
 MOST_NODES = 120
-#: More nodes than this may be owed to rounding in the quick decomposition: the exact one is tried as well.
+#: More nodes than this may be owed to the weights of the examples, or to rounding in the quick decomposition: other weights and
+#: the exact one are tried as well.
 _MANY_NODES = 25
 #: Spectra that the last test of a band's nodes is made with.
 _MORE_LIGHT = 40
@@ -52,7 +53,8 @@ def fit(
     singular vectors of example transmissions, each divided by the light that it lets through, and the nodes are where
     these vectors are told apart best (discrete empirical interpolation; Chaturantabut & Sorensen 2010, SIAM J. Sci. Comput.
     32, 2737). So a step or a bump of a law costs no nodes. The number of nodes is the least with which the mean in the band,
-    for every projection, is within `tol` (relative) for examples that did not take part in the fit, sought from `guess`.
+    for every projection, is within `tol` (relative) for examples that did not take part in the fit, sought from `guess`; if they
+    are many, examples are also weighted otherwise, and the fewest taken.
 
     **Arguments:** `projections` (redshift, wave), weights of the band's mean; `light` (example, wave) before dust;
     `transmission` (example, wave), of which the first `n_fit` are fitted and the rest, paired with the light, test;
@@ -77,6 +79,7 @@ def fit(
         enough = min(most, int((power > 1e-12 * power[0]).sum()))
 
         def tried(n: int) -> tuple[np.ndarray, np.ndarray, float]:
+            # with the error in units of what is allowed
             modes = vectors[:n].T / root[:, None]
             nodes = interpolation_points(vectors[:n].T)
             phi = np.linalg.solve(modes[nodes].T, modes.T).T
@@ -85,15 +88,15 @@ def fit(
             for x, (light_left, least) in zip(projected, exact, strict=True):
                 lit = least > 0
                 found = ((x[lit] @ phi) * at_nodes[lit]).sum(1)
-                error = max(error, off(found, light_left[lit], least[lit]).max(initial=0.0))
-            if of_more is not None and error < tol:
-                error = max(error, of_more.worst(nodes, phi) * tol / tol_more)
+                error = max(error, off(found, light_left[lit], least[lit]).max(initial=0.0) / tol)
+            if of_more is not None and error < 1.0:
+                error = max(error, of_more.worst(nodes, phi) / tol_more)
             return nodes, phi, error
 
         n = min(guess, enough)
         best = tried(n)
-        if best[2] < tol:
-            while n > 1 and (fewer := tried(n - 1))[2] < tol:
+        if best[2] < 1.0:
+            while n > 1 and (fewer := tried(n - 1))[2] < 1.0:
                 n, best = n - 1, fewer
             return best
         worst = best[2]
@@ -101,12 +104,11 @@ def fit(
             n += 1
             best = tried(n)
             worst = min(worst, best[2])
-            if best[2] < tol:
+            if best[2] < 1.0:
                 return best
         return None, np.zeros(0), worst
 
-    # where a band's light comes through its wings alone, there examples are large, and leave the band's middle few modes
-    balanced = examples / np.sqrt(np.linalg.norm(examples, axis=1, keepdims=True))
+    balanced = _balanced(examples)
     exactly = lambda x: np.linalg.svd(x, full_matrices=False)[1:]  # noqa: E731
     quickly = lambda x: leading(x, most)[1:]  # noqa: E731
     nodes, phi, worst = None, np.zeros(0), np.inf
@@ -119,13 +121,19 @@ def fit(
         if nodes is not None and len(nodes) <= _MANY_NODES:
             break
     if nodes is None:
-        raise ValueError(f"{worst * 1085.7:.2g} mmag with up to {most} nodes")
+        raise ValueError(f"with up to {most} nodes the error is {worst:.2g} times what they may cost")
     return nodes, phi
 
 
+def _balanced(examples: np.ndarray) -> np.ndarray:
+    """Examples between as they are and all of one size. Those that let a band's light through its wings alone are the largest, and
+    would leave few modes to what happens in its middle."""
+    return examples / np.sqrt(np.linalg.norm(examples, axis=1, keepdims=True))
+
+
 class _Pairs:
-    """Light and transmissions, each with each: products of matrices, and so a hundred times as many as there is time for one by
-    one."""
+    """Transmissions, each with some light, at each projection: products of matrices, and so many more pairs than there is time for
+    one by one."""
 
     def __init__(self, projected: list[np.ndarray], dimmest: np.ndarray, transmission: np.ndarray):
         some = [x[:_MORE_LIGHT] for x in projected]

@@ -51,9 +51,11 @@ def table(full: Any, lo: float, hi: float, examples: Examples, tols: np.ndarray,
             for i, (b, key) in enumerate(keys.items()):
                 if key not in kept:
                     least = examples.least_transmission(ends[b], u)
-                    nodes = band_nodes(bands[b], seen[:, i], medium, examples, tols[b], least[some], guess[b])
+                    nodes = band_nodes(bands[b], seen[:, i], *medium, examples, tols[b], least[some], guess[b])
                     of_band = [[p[i] for p in row] for row in rows]
-                    kept[key] = own_factors(nodes, of_band, here, tols[b] * of_rank, least, width / steps)
+                    kept[key] = own_factors(
+                        nodes, of_band, here, tols[b] * of_rank, tols[b] * SHARES["last of rank"], least, width / steps
+                    )
                     guess[b] = len(nodes[1])
             together = tuple(keys.values())
             if together not in kept:

@@ -1,10 +1,18 @@
-"""Nodes of a band: as many as its transmissions need, those that were only tested at the end among them."""
+"""Nodes and factors of a band: as many as its dust and its stars need, those that are only tested at the end among them."""
+
+import copy
+import dataclasses
 
 import numpy as np
 import pytest
 
+import dspsx
+from dspsx import testing
+from dspsx._progress import Progress
+from dspsx.compressed import examples, nodes
 from dspsx.compressed.examples import at_waves
-from dspsx.compressed.nodes import fit
+from dspsx.compressed.factors import common_factors, own_factors
+from dspsx.compressed.nodes import fit, interpolation_points
 
 WAVE = np.linspace(1000.0, 2000.0, 300)
 N_FIT, N_LIGHT, TOL = 60, 50, 1e-3
@@ -62,3 +70,85 @@ def test_a_last_test_that_nodes_cannot_pass_is_an_error(problem):
 def test_slices_of_wavelengths(j):
     x = np.arange(24.0).reshape(4, 6)
     np.testing.assert_array_equal(at_waves(x, np.array(j)), x[:, j])
+
+
+def test_a_band_with_an_opaque_middle_needs_few_nodes(monkeypatch):
+    """Its light comes through its wings, or through all of it: examples of the first kind alone would choose the nodes."""
+    rng = np.random.default_rng(6)
+    projection = np.exp(-0.5 * ((WAVE - 1500.0) / 90.0) ** 2)[None]
+    light = 1.0 + 0.9 * np.sin(WAVE / rng.uniform(5.0, 80.0, (N_LIGHT, 1)))
+    tau = 40.0 * rng.uniform(size=(N_FIT + N_LIGHT, 1)) ** 3
+    slope, centre, width = (rng.uniform(*r, (N_FIT + N_LIGHT, 1)) for r in ((0.0, 4.0), (1450.0, 1550.0), (40.0, 90.0)))
+    bump = np.exp(-0.5 * ((WAVE - centre) / width) ** 2)
+    opaque = np.exp(-tau * ((WAVE / 1500.0) ** -slope + bump))
+    monkeypatch.setattr(nodes, "_MANY_NODES", 1)
+    arguments = projection, light, opaque, N_FIT, 3e-3, 1e-20
+    chosen, phi = nodes.fit(*arguments)
+    monkeypatch.setattr(nodes, "_balanced", lambda examples: examples)
+    assert len(chosen) < len(nodes.fit(*arguments)[0])
+    found = (opaque[N_FIT:, chosen] @ phi.T * light * projection).sum(1)
+    assert np.abs(found / (opaque[N_FIT:] * light * projection).sum(1) - 1.0).max() < 3e-3
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """Examples of a galaxy behind two screens, at redshifts 0 to 2."""
+    full = testing.fake_galaxy(dust=dspsx.CharlotFall00())
+    return examples.Examples(full, 0.0, 2.0, 50.0, np.random.default_rng(1), Progress("test", False))
+
+
+def test_galaxies_of_the_last_tests_are_those_of_their_segment(drawn):
+    near = drawn.near(1.0).more
+    assert len(near.redshift) == len(near.population) == len(near.transmission) == len(near.gas) == 300
+    far = np.abs(np.log((1.0 + drawn.more.redshift) / 2.0))
+    assert np.abs(np.log((1.0 + near.redshift) / 2.0)).max() == np.sort(far)[299]
+    for i in (0, 150, 299):
+        (j,) = np.flatnonzero(drawn.more.redshift == near.redshift[i])
+        np.testing.assert_array_equal(near.population[i], drawn.more.population[j])
+        np.testing.assert_array_equal(near.transmission[i], drawn.more.transmission[j])
+
+
+def test_tests_take_no_transmission_that_is_fitted_and_each_screen_of_two(drawn):
+    n_laws = 1 + 4 * examples._N_LAW
+    assert drawn.n_fit == n_laws + 2 * examples._N_FIT
+    assert len(drawn.transmission) - drawn.n_fit == 2 * examples.N_TEST
+    # behind their birth clouds stars are dimmer, by more than the screens differ otherwise
+    seen = drawn.more.transmission[:, drawn.wave.size // 2]
+    old, young = seen[::2], seen[1::2]
+    assert len(old) == len(young) == examples._N_MORE // 2
+    assert np.median(young) < 0.8 * np.median(old)
+    dusty = drawn.more.transmission[drawn.more.transmission.min(1) < 0.9][:50, None, ::40]
+    assert not np.isclose(dusty, drawn.transmission[None, :, ::40], rtol=1e-6).all(-1).any()
+
+
+def test_factors_do_for_the_stars_of_the_last_test_alone(drawn):
+    """A population that none of the galaxies of the tests holds, but those of the last test."""
+    wave = drawn.wave
+    j = np.flatnonzero((wave > 1500.0) & (wave < 9500.0))
+    projection = np.zeros(wave.size)
+    projection[j] = 1.0 / j.size
+    modes = np.polynomial.legendre.legvander((wave[j] - 5500.0) / 4000.0, 15)
+    chosen = interpolation_points(np.linalg.qr(modes)[0])
+    phi = np.linalg.solve(modes[chosen].T, modes.T).T
+    odd = drawn.more.population.copy()
+    odd[:] = 0.0
+    odd[np.arange(len(odd)), np.random.default_rng(2).integers(0, drawn.n_stars, len(odd))] = 1.0
+    rare = copy.copy(drawn)
+    rare.more = dataclasses.replace(drawn.more, population=odd)
+    needed = []
+    for some in (drawn, rare):
+        band = own_factors((j, chosen, phi), [[projection]], some, 0.03, 0.03, np.full(1, 1e-20))
+        k, basis, (table,) = common_factors([band], some)
+        needed.append(k)
+        light = (some.flux[:, j] * projection[j]) @ phi
+        through = some.more.transmission[:, j[chosen]].astype(float)
+        exact = (some.more.population @ light * through).sum(1)
+        found = (some.more.population @ basis[:, :k].astype(float) @ table[:k, 0, 0].astype(float) * through).sum(1)
+        assert np.abs(found / exact - 1.0).max() < 0.0301
+    assert needed[1] > needed[0]
+
+
+def test_a_galaxy_without_stars_cannot_be_compressed():
+    empty = dspsx.TabulatedSFH(t_table=np.linspace(0.1, 14.0, 30), sfr_table=np.zeros(30))
+    with pytest.raises(ValueError, match="no galaxy has stars"):
+        testing.fake_galaxy(sfh=empty).compress(progress=False)

@@ -14,10 +14,9 @@ from dspsx.compressed.nodes import fit
 from dspsx.filters import FilterSet
 from dspsx.ssp import widths_in_hertz
 
-#: Shares of the tolerance that nodes, rank (in a table of few bands, and of many) and steps in redshift may each use up: their
-#: worst cases do not coincide, and the certificate has the last word; but one of many bands is always nearly the worst. The last
-#: tests, of nodes and of rank, have shares of their own.
-SHARES = {"nodes": 0.5, "rank": 1.25, "rank of many": 0.8, "steps": 0.25, "last of nodes": 0.8, "last of rank": 0.75}
+#: Shares of the tolerance that nodes, rank and steps in redshift may each use up, nodes and rank in the tests and in the last one:
+#: their worst cases do not coincide, and the certificate has the last word; but one of many bands is always nearly the worst.
+SHARES = {"nodes": (0.5, 0.8), "rank": (1.25, 1.0), "rank of many": (0.8, 0.75), "steps": 0.25}
 #: At one redshift factors are few, and some more for a smaller error cost little. They come in multiples of the other number.
 ONE_RANK, _WIDTH = 0.25, 4
 #: Share of all light that dust must absorb for its own share to count.
@@ -111,10 +110,10 @@ def band_nodes(
         return j, np.array([0]), np.ones((j.size, 1))
     n_fit = examples.n_fit
     part = at_waves(transmission[: n_fit + len(light)], j)
-    of_nodes, last = tol * SHARES["nodes"], tol * SHARES["last of nodes"]
+    of_tests, of_last = (tol * share for share in SHARES["nodes"])
     try:
         nodes, phi = fit(
-            seen[:, j], light, part, n_fit, of_nodes, dimmest, guess, more=at_waves(more, j), tol_more=last
+            seen[:, j], light, part, n_fit, of_tests, dimmest, guess, more=at_waves(more, j), tol_more=of_last
         )
     except ValueError as error:
         raise ValueError(
@@ -135,7 +134,7 @@ def energy_nodes(full: Any, examples: Examples, tol: float) -> tuple[Any, np.nda
     n_fit = int(some[: examples.n_fit].sum())
     absorbed = absorbed[some][: n_fit + len(light)]
     light = light[: len(absorbed) - n_fit]
-    nodes, phi = fit(width[None], light, absorbed, n_fit, tol * SHARES["nodes"], LEAST_ABSORBED)
+    nodes, phi = fit(width[None], light, absorbed, n_fit, tol * SHARES["nodes"][0], LEAST_ABSORBED)
     return (np.arange(width.size), nodes, phi), width, all_absorbed
 
 

@@ -53,9 +53,8 @@ def table(full: Any, lo: float, hi: float, examples: Examples, tols: np.ndarray,
                     least = examples.least_transmission(ends[b], u)
                     nodes = band_nodes(bands[b], seen[:, i], *medium, examples, tols[b], least[some], guess[b])
                     of_band = [[p[i] for p in row] for row in rows]
-                    kept[key] = own_factors(
-                        nodes, of_band, here, tols[b] * of_rank, tols[b] * SHARES["last of rank"], least, width / steps
-                    )
+                    of_tests, of_last = (tols[b] * share for share in of_rank)
+                    kept[key] = own_factors(nodes, of_band, here, of_tests, of_last, least, width / steps)
                     guess[b] = len(nodes[1])
             together = tuple(keys.values())
             if together not in kept:

@@ -97,7 +97,7 @@ def multilinear(
                 raise NotImplementedError(
                     f"{name}: the tables are data, which a batch of galaxies shares: map over parameters only."
                 )
-            # so does `jax.lax.cond` in a batch, with all that its branches use
+            # tensors with an axis of their own: `jax.lax.cond` in a batch gives one to all that its branches use
             return jax.vmap(functools.partial(with_all, found=found, order=order), axes)(*args), 0
         size = next(arg.shape[axis] for arg, axis in zip(args, axes, strict=True) if axis is not None)
         n_lead = at.ndim - (of_at is not None) - at_axes  # axes of batches that there are already

@@ -206,7 +206,7 @@ def _to_light(k, order, matrix):
 
     def light(factors, x):
         corners = jnp.split(matmul(factors, matrix), 4, axis=-1)
-        shares = (_hermite, _hermite_slope)[:order]
+        shares = (hermite, hermite_slope)[:order]
         return jnp.concatenate([total(h * c for h, c in zip(of(x), corners, strict=True)) for of in shares], axis=-1)
 
     return light
@@ -215,16 +215,16 @@ def _to_light(k, order, matrix):
 def _from_light(k, matrix):
     """The transpose of `_to_light`, without derivatives, with respect to the factors."""
     matrix = matrix.reshape(k, -1)
-    return lambda d_light, x: _matmul_transposed(jnp.concatenate([h * d_light for h in _hermite(x)], axis=-1), matrix)
+    return lambda d_light, x: _matmul_transposed(jnp.concatenate([h * d_light for h in hermite(x)], axis=-1), matrix)
 
 
-def _hermite(x):
+def hermite(x):
     """Shares of value and derivative per step at the beginning of a step, and at its end."""
     y = 1.0 - x
     return y * y * (1.0 + 2.0 * x), x * y * y, x * x * (1.0 + 2.0 * y), -x * x * y
 
 
-def _hermite_slope(x):
+def hermite_slope(x):
     y = 1.0 - x
     return -6.0 * x * y, y * (1.0 - 3.0 * x), 6.0 * x * y, x * (3.0 * x - 2.0)
 

@@ -1,13 +1,16 @@
 """The table of bands at any redshift of a range."""
 
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
+from dspsx._numerics import total
 from dspsx.compressed.band_nodes import SHARES, band_nodes, energy_nodes, gas_ends, gas_fields, projection
 from dspsx.compressed.bands import BandTable, EnergySSP
-from dspsx.compressed.errors import off, red_ends
+from dspsx.compressed.contraction import hermite, hermite_slope
+from dspsx.compressed.errors import MMAG, off, red_ends
 from dspsx.compressed.examples import N_TEST, Examples
 from dspsx.compressed.factors import MOST_FACTORS, BandLight, common_factors, own_factors
 from dspsx.nebular import LYMAN_LIMIT
@@ -17,6 +20,9 @@ from dspsx.nebular import LYMAN_LIMIT
 _SEGMENT, _FEW_BANDS, _WIDE_SEGMENT = 0.025, 12, 0.05
 #: Steps of a wide segment that are tried; of many bands, those that need more than many share them with their like alone.
 _STEPS, _MANY_STEPS = (4, 8, 16, 32, 64, 128), 32
+#: What derivatives of magnitudes with respect to redshift may be off by: a share of themselves or of 1 mag per unit of redshift,
+#: whichever is more, and a larger one for larger tolerances than this, in mmag.
+_OF_SLOPE, _TOL_OF_SLOPE = 0.01, 1.0
 #: Neighbouring bands that share factors, at most, with few steps and with many: more of them need fewer factors in all, and a
 #: larger table.
 _TOGETHER = 6, 2
@@ -32,7 +38,7 @@ def table(full: Any, lo: float, hi: float, examples: Examples, tols: np.ndarray,
     n_segments = max(1, int(np.ceil((last - first) / widest)))
     width = (last - first) / n_segments
     bar.tell("steps in redshift")
-    steps = _steps(full, first, last, widest, width, examples, tols * SHARES["steps"])
+    steps = _steps(full, first, last, widest, width, examples, tols)
     groups = _grouped(steps, widest, np.array([np.average(w, weights=t) for w, t in full.filters.curves()]))
     projections = [projection(full, members) for _, members in groups]
     ends = red_ends(full.filters)
@@ -133,37 +139,55 @@ def _both_ends(tables: list[np.ndarray], k: int, sizes: list[int]) -> np.ndarray
 def _steps(
     full: Any, first: float, last: float, widest: float, width: float, examples: Examples, tols: np.ndarray
 ) -> np.ndarray:
-    """Steps of a segment that each band needs for cubic interpolation in redshift, by its error midway between two."""
+    """Steps of a segment that each band needs for cubic interpolation in redshift, by its errors where they are largest: of the
+    light midway between two, of its derivative at a quarter of the way."""
     n = min(N_TEST, len(examples.light))
     undimmed = examples.light[examples.tested[:n]]
     dusty = undimmed * examples.transmission[examples.n_fit :][:n]
     tried = np.random.default_rng(7).uniform(first, last - width, 24)  # the same in every pass
     ends = red_ends(full.filters)
+    allowed = tols * SHARES["steps"]
+    allowed_slope = _OF_SLOPE * np.maximum(1.0, tols * MMAG / _TOL_OF_SLOPE)
     needed, left = np.zeros(len(tols), int), np.arange(len(tols))
     for of_wide in _STEPS:
         needed[left] = max(1, round(of_wide * widest / _WIDE_SEGMENT))
         step, project = width / needed[left[0]], projection(full, left)
-        errors = np.zeros(len(left))
+        excess = np.zeros(len(left))
         for u in tried:
-            (a, da), (b, db) = project(u), project(u + step)
-            middle, exact = (a + b) / 2 + (da - db) * step / 8, project(u + step / 2)[0]
-            least = (undimmed @ exact.T) * examples.dimmest
-            error = off(dusty @ middle.T, dusty @ exact.T, least).max(0, initial=0.0)
-            errors = np.maximum(errors, np.where(ends[left] > LYMAN_LIMIT * np.exp(u), error, 0.0))
-        left = left[errors >= tols[left]]
+            start, middle, quarter, end = (project(u + part * step) for part in (0.0, 0.5, 0.25, 1.0))
+            ends_of_step = start[0], start[1] * step, end[0], end[1] * step
+            between = partial(_between, ends_of_step)
+            least = (undimmed @ middle[0].T) * examples.dimmest
+            of_light = off(dusty @ between(hermite(0.5)).T, dusty @ middle[0].T, least) / allowed[left]
+            found = between(hermite(0.25)), between(hermite_slope(0.25)) / step
+            found, exact = (_slopes(dusty, least, *x) / np.exp(u) for x in (found, quarter))
+            of_slope = np.abs(found - exact) / (allowed_slope[left] * np.maximum(np.abs(exact), 1.0))
+            worst = np.maximum(of_light, np.where(least > 0, of_slope, 0.0)).max(0, initial=0.0)
+            excess = np.maximum(excess, np.where(ends[left] > LYMAN_LIMIT * np.exp(u), worst, 0.0))
+        left = left[excess >= 1.0]
         if not len(left):
             break
     return needed
 
 
+def _between(ends_of_step: Any, shares: Any) -> Any:
+    return total(share * x for share, x in zip(shares, ends_of_step, strict=True))
+
+
+def _slopes(light: np.ndarray, least: np.ndarray, value: np.ndarray, slope: np.ndarray) -> np.ndarray:
+    """Derivatives (galaxy, band) of magnitudes with respect to u = ln(1 + z), of projections (band, wave) and their derivatives."""
+    return MMAG / 1e3 * (light @ slope.T) / np.maximum(np.maximum(light @ value.T, least), 1e-300)
+
+
 def _grouped(needed: np.ndarray, widest: float, wave: np.ndarray) -> list[tuple[int, list[int]]]:
     """Steps, and neighbouring bands that share them and their factors; bands that need many steps are with their like."""
-    many = needed > _MANY_STEPS * widest / _WIDE_SEGMENT
+    few = needed <= _MANY_STEPS * widest / _WIDE_SEGMENT
     if len(needed) <= _FEW_BANDS:
-        many[:] = False
+        few[:] = True
+    steps = np.where(few, needed[few].max(initial=0), needed)
     groups = []
-    for members, together in zip((np.flatnonzero(~many), np.flatnonzero(many)), _TOGETHER, strict=True):
-        if members.size:
-            steps, members = int(needed[members].max()), members[np.argsort(wave[members], kind="stable")]
-            groups += [(steps, part.tolist()) for part in np.array_split(members, -(-members.size // together))]
+    for n in np.unique(steps):
+        members = np.flatnonzero(steps == n)
+        members, together = members[np.argsort(wave[members], kind="stable")], _TOGETHER[not few[members[0]]]
+        groups += [(int(n), part.tolist()) for part in np.array_split(members, -(-members.size // together))]
     return groups

@@ -230,7 +230,7 @@ def matmul(x, matrix):
     return jnp.matmul(x, jnp.asarray(matrix, x.dtype), precision=jax.lax.Precision.HIGHEST)
 
 
-def total(terms: Iterable[Array]) -> Array:
+def total(terms: Iterable[Any]) -> Any:
     """Sum of arrays, term by term: the compiler makes one loop of it."""
     return functools.reduce(operator.add, terms)
 

@@ -241,17 +241,17 @@ class BandTable(_Bands):
     the more there are in a batch (or the closer in redshift, as `dspsx.predict` has them), the faster.
 
     **Fields:** `wave` (segment, node) rest-frame Angstrom; `basis` (segment, age, met, K of all groups); `table`, for each
-    group (step, K 4 node): for each step of u, (K, 4, node of its bands) with values and derivatives per step at both ends, in
-    Lsun/Hz; `groups`, the number of bands in each, and `ranks`, its K; `order`, the bands as they come, and `sizes`, the number
-    of nodes of each; `origin` of u and `width` of a segment; `digest` of the filters; `certificate`; `energy`, for a galaxy with
-    dust emission; `glow` (segment, part, K), the basis of the gas's continuum, `gas_class` and `ends` as in `BandSSP`.
+    group (segment x redshift, 2 node, K): at both ends of every step of u in a segment the values, and after them the
+    derivatives per step, of the nodes of its bands, in Lsun/Hz; `groups`, the number of bands in each; `order`, the bands as they
+    come, and `sizes`, the number of nodes of each; `origin` of u and `width` of a segment; `digest` of the filters; `certificate`;
+    `energy`, for a galaxy with dust emission; `glow` (segment, part, K), the basis of the gas's continuum, `gas_class` and `ends`
+    as in `BandSSP`.
     """
 
     origin: float = eqx.field(static=True)
     width: float = eqx.field(static=True)
     groups: tuple[int, ...] = eqx.field(static=True)
     order: tuple[int, ...] = eqx.field(static=True)
-    ranks: tuple[int, ...] = eqx.field(static=True)
     sizes: tuple[int, ...] = eqx.field(static=True)
     digest: str = eqx.field(static=True)
     certificate: Certificate
@@ -259,7 +259,7 @@ class BandTable(_Bands):
     lg_age: Float[Array, " age"] = data()
     lgmet: Float[Array, " met"] = data()
     basis: Float[Array, "segment age met K"] = data()
-    table: tuple[Float[Array, "_ _"], ...] = data(convert=False)
+    table: tuple[Float[Array, "_ _ _"], ...] = data(convert=False)
     glow: Float[Array, "segment part K"] | None = data(None, convert=False)
     gas_class: str = eqx.field(static=True, default="")
     ends: tuple[float, float] | None = eqx.field(static=True, default=None)
@@ -274,7 +274,7 @@ class BandTable(_Bands):
         """u in units of a segment, the segment, and step and fraction of the step in each group."""
         u = (jnp.log1p(redshift) - self.origin) / self.width
         u = jnp.where(jnp.isnan(u), 0.0, u)  # the light will be NaN; other galaxies find their places by this one
-        n = np.array([len(table) // len(self.wave) for table in self.table])
+        n = np.array([len(table) // len(self.wave) - 1 for table in self.table])
         step = jnp.floor(jax.lax.stop_gradient(u) * jnp.asarray(n, u.dtype))
         step = jnp.clip(step, 0, jnp.asarray(n * len(self.wave) - 1, u.dtype))
         x = u * jnp.asarray(n, u.dtype) - step
@@ -304,5 +304,5 @@ class BandTable(_Bands):
         redshift = jnp.asarray(redshift, self.wave.dtype)
         u, segment, step, x = self._place(redshift)
         tables = jax.lax.stop_gradient((basis, self.table))
-        light = table_light(self.ranks, (u, segment, step), metallicity, mass, x, tables)
+        light = table_light((u, segment, step), metallicity, mass, x, tables)
         return _or_nan(light, redshift, *self.certificate.redshift)

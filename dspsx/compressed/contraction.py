@@ -20,31 +20,31 @@ from dspsx._numerics import matmul, total
 _IN_SEGMENT, _IN_STEP = (256, 32), (64, 8)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def table_light(ranks: tuple[int, ...], place: Any, metallicity: Array, mass: Array, x: Array, tables: Any) -> Array:
+@jax.custom_vjp
+def table_light(place: Any, metallicity: Array, mass: Array, x: Array, tables: Any) -> Array:
     """Light (row, node) of stars with masses (row, age) in each of the metallicities (met,).
 
-    **Arguments:** `ranks`, the factors of each group of bands; `place`, a number that grows with redshift, segment, and step
-    (group,); `x`, the fraction of a step (group,); `tables`, basis and table.
+    **Arguments:** `place`, a number that grows with redshift, segment, and step (group,); `x`, the fraction of a step (group,);
+    `tables`, basis and table, as in `BandTable`.
     """
-    return _collapsed(_forward, ranks)((*place, metallicity, mass, x), tables)
+    return _collapsed(_forward)((*place, metallicity, mass, x), tables)
 
 
-def _table_light_forward(ranks, place, metallicity, mass, x, tables):
-    light, slope = _collapsed(_forward_with_slope, ranks)((*place, metallicity, mass, x), tables)
+def _table_light_forward(place, metallicity, mass, x, tables):
+    light, slope = _collapsed(_forward_with_slope)((*place, metallicity, mass, x), tables)
     return light, (place, metallicity, mass, x, slope, tables)
 
 
-def _table_light_backward(ranks, saved, g):
+def _table_light_backward(saved, g):
     place, *values, tables = saved
-    return (None, None, None), *_collapsed(_backward, ranks)((*place, *values, g), tables), (None, None)
+    return (None, None, None), *_collapsed(_backward)((*place, *values, g), tables), (None, None)
 
 
 table_light.defvjp(_table_light_forward, _table_light_backward)
 
 
 @functools.cache
-def _collapsed(function: Any, ranks: tuple[int, ...]):
+def _collapsed(function: Any):
     """A function of arrays with one leading axis, put in order of the first, which it does not get, as one of single elements
     whose vmaps, nested or not, become that axis."""
 
@@ -52,10 +52,10 @@ def _collapsed(function: Any, ranks: tuple[int, ...]):
     def many(args, tables):
         if len(args[0]) == 0:
             one = [jnp.zeros((1, *x.shape[1:]), x.dtype) for x in args[1:]]
-            found = jax.eval_shape(lambda: function(ranks, *one, *tables))
+            found = jax.eval_shape(lambda: function(*one, *tables))
             return jax.tree.map(lambda x: jnp.zeros((0, *x.shape[1:]), x.dtype), found)
         order = jnp.argsort(args[0])
-        found = function(ranks, *(x[order] for x in args[1:]), *tables)
+        found = function(*(x[order] for x in args[1:]), *tables)
         back = jnp.zeros_like(order).at[order].set(jnp.arange(order.size, dtype=order.dtype), unique_indices=True)
         return jax.tree.map(lambda x: x[back], found)
 
@@ -87,45 +87,46 @@ def _collapsed(function: Any, ranks: tuple[int, ...]):
     return single
 
 
-def _forward(ranks, segment, step, metallicity, mass, x, basis, table):
+def _forward(segment, step, metallicity, mass, x, basis, table):
     """Light (galaxy, row, node)."""
-    return jnp.concatenate(_of_groups(1, ranks, segment, step, metallicity, mass, x, basis, table), axis=-1)
+    return jnp.concatenate(_of_groups(1, segment, step, metallicity, mass, x, basis, table), axis=-1)
 
 
-def _forward_with_slope(ranks, segment, step, metallicity, mass, x, basis, table):
+def _forward_with_slope(segment, step, metallicity, mass, x, basis, table):
     """Light (galaxy, row, node), and its derivative with respect to the fraction of a step."""
-    found = _of_groups(2, ranks, segment, step, metallicity, mass, x, basis, table)
+    found = _of_groups(2, segment, step, metallicity, mass, x, basis, table)
     light, slope = zip(*(jnp.split(part, 2, axis=-1) for part in found), strict=True)
     return jnp.concatenate(light, axis=-1), jnp.concatenate(slope, axis=-1)
 
 
-def _of_groups(order, ranks, segment, step, metallicity, mass, x, basis, table):
+def _of_groups(order, segment, step, metallicity, mass, x, basis, table):
     """For each group of bands the light (galaxy, row, node), and its derivatives below an order side by side with it."""
     galaxies, rows, _ = mass.shape
     each = lambda x: jnp.repeat(x, rows, axis=0)  # noqa: E731
     stars = (each(metallicity), mass.reshape(galaxies * rows, -1))
-    factors = _by_index(each(segment), basis, functools.partial(_to_factors, metallicity.shape[1]), stars, _IN_SEGMENT)
+    of_stars = functools.partial(_to_factors, metallicity.shape[1])
+    factors = _by_index(each(segment), basis.__getitem__, of_stars, stars, _IN_SEGMENT)
     found = []
-    for i, part in enumerate(_split(factors, ranks)):
-        of_row = functools.partial(_to_light, ranks[i], order)
-        light = _by_index(each(step[:, i]), table[i], of_row, (part, each(x[:, i, None])), _IN_STEP)
+    for i, part in enumerate(_split(factors, [part.shape[2] for part in table])):
+        of_row = functools.partial(_to_light, order)
+        light = _by_index(each(step[:, i]), _of_step(basis, table[i]), of_row, (part, each(x[:, i, None])), _IN_STEP)
         found.append(light.reshape(galaxies, rows, -1))
     return found
 
 
-def _backward(ranks, segment, step, metallicity, mass, x, slope, g, basis, table):
+def _backward(segment, step, metallicity, mass, x, slope, g, basis, table):
     """Derivatives with respect to metallicity, mass and x, of light whose derivative is g (galaxy, row, node)."""
     galaxies, rows, n_age = mass.shape
     each = lambda x: jnp.repeat(x, rows, axis=0)  # noqa: E731
-    nodes = [part.shape[1] // (4 * k) for part, k in zip(table, ranks, strict=True)]
+    nodes = [part.shape[1] // 2 for part in table]
     d_x = jnp.stack([part.sum((1, 2)) for part in _split(slope * g, nodes)], axis=1)
     d_factors = []
     for i, d_light in enumerate(_split(g, nodes)):
         args = (d_light.reshape(galaxies * rows, -1), each(x[:, i, None]))
-        of_row = functools.partial(_from_light, ranks[i])
-        d_factors.append(_by_index(each(step[:, i]), table[i], of_row, args, _IN_STEP))
+        d_factors.append(_by_index(each(step[:, i]), _of_step(basis, table[i]), _from_light, args, _IN_STEP))
     args = (jnp.concatenate(d_factors, axis=-1), each(metallicity), mass.reshape(galaxies * rows, n_age))
-    found = _by_index(each(segment), basis, functools.partial(_from_factors, metallicity.shape[1]), args, _IN_SEGMENT)
+    to_stars = functools.partial(_from_factors, metallicity.shape[1])
+    found = _by_index(each(segment), basis.__getitem__, to_stars, args, _IN_SEGMENT)
     d_met, d_mass = (x.reshape(galaxies, rows, -1) for x in jnp.split(found, [metallicity.shape[1]], axis=-1))
     return d_met.sum(1), d_mass, d_x
 
@@ -136,20 +137,20 @@ def _split(x, sizes):
 
 
 def _by_index(
-    index: Int[Array, " row"], table: Any, function: Callable, args: tuple[Array, ...], together: tuple[int, ...]
+    index: Int[Array, " row"], matrix: Callable, function: Callable, args: tuple[Array, ...], together: tuple[int, ...]
 ) -> Float[Array, "row out"]:
-    """`function(table[i])(*args)` of the rows of `args` whose index is i, for indices that never fall.
+    """`function(matrix(i))(*args)` of the rows of `args` whose index is i, for indices that never fall.
 
     As many rows at a time as there are left of the index, in the sizes `together`; the last may have more than are left.
     """
     n = len(index)
     sizes = sorted({min(size, n) for size in together}, reverse=True)
-    like = jax.eval_shape(lambda: function(table[0])(*(x[: sizes[0]] for x in args)))
+    like = jax.eval_shape(lambda: function(matrix(np.int32(0)))(*(x[: sizes[0]] for x in args)))
 
     def one_index(state):
         row, found = state
         i = index[row]
-        of_rows, end = function(table[i]), (index <= i).sum(dtype=np.int32)
+        of_rows, end = function(matrix(i)), (index <= i).sum(dtype=np.int32)
         for size in sizes:
             least = size if size != sizes[-1] else 1
 
@@ -199,23 +200,32 @@ def _from_factors(n_met, matrix):
     return stars
 
 
-def _to_light(k, order, matrix):
+def _of_step(basis, table):
+    """Of a step its matrix (4 node, K), of two neighbours of those (segment x redshift, 2 node, K) that its segment has."""
+    steps = len(table) // len(basis) - 1
+
+    def matrix(step):
+        both = jax.lax.dynamic_slice_in_dim(table, step + step // np.int32(steps), 2)
+        return both.reshape(-1, both.shape[-1])
+
+    return matrix
+
+
+def _to_light(order, matrix):
     """From factors (row, K) and fractions of a step (row, 1) to light (row, node of the group's bands), and its derivatives
     below an order side by side with it."""
-    matrix = matrix.reshape(k, -1)
 
     def light(factors, x):
-        corners = jnp.split(matmul(factors, matrix), 4, axis=-1)
+        corners = jnp.split(_matmul_transposed(factors, matrix), 4, axis=-1)
         shares = (hermite, hermite_slope)[:order]
         return jnp.concatenate([total(h * c for h, c in zip(of(x), corners, strict=True)) for of in shares], axis=-1)
 
     return light
 
 
-def _from_light(k, matrix):
+def _from_light(matrix):
     """The transpose of `_to_light`, without derivatives, with respect to the factors."""
-    matrix = matrix.reshape(k, -1)
-    return lambda d_light, x: _matmul_transposed(jnp.concatenate([h * d_light for h in hermite(x)], axis=-1), matrix)
+    return lambda d_light, x: matmul(jnp.concatenate([h * d_light for h in hermite(x)], axis=-1), matrix)
 
 
 def hermite(x):

@@ -85,14 +85,15 @@ def table(full: Any, lo: float, hi: float, examples: Examples, tols: np.ndarray,
         **gas_fields(full, basis[:, n:]),
         "ends": gas_ends(full, lo, hi),
         "table": tuple(
-            jnp.asarray(np.concatenate([_both_ends(segment[g][2], ranks[g], sizes[g]) for segment in segments]), float)
+            jnp.asarray(
+                np.concatenate([_at_redshifts(segment[g][2], ranks[g], sizes[g]) for segment in segments]), float
+            )
             for g in each_group
         ),
         "origin": float(first),
         "width": float(width),
         "groups": tuple(len(members) for _, members in groups),
         "order": tuple(b for _, members in groups for b in members),
-        "ranks": tuple(ranks),
         "sizes": tuple(n for group in sizes for n in group),
         "energy": _energy(full, examples, tols.min()),
     }
@@ -126,14 +127,13 @@ def _padded(basis: np.ndarray, k: int) -> np.ndarray:
     return np.pad(basis, [(0, 0), (0, k - basis.shape[1])])
 
 
-def _both_ends(tables: list[np.ndarray], k: int, sizes: list[int]) -> np.ndarray:
-    """Both ends of every step: (step, k x 4 x node), from tables of bands (k, redshift, value or slope, node)."""
-    rows = []
-    for table, n in zip(tables, sizes, strict=True):
-        both = np.concatenate([table[:k, :-1], table[:k, 1:]], axis=2).transpose(1, 0, 2, 3)
-        rows.append(np.pad(both, [(0, 0), (0, k - both.shape[1]), (0, 0), (0, n - both.shape[3])]))
-    row = np.concatenate(rows, axis=-1)
-    return row.reshape(len(row), -1)
+def _at_redshifts(tables: list[np.ndarray], k: int, sizes: list[int]) -> np.ndarray:
+    """Values, and derivatives after them: (redshift, 2 node, k), from tables of bands (k, redshift, value or slope, node)."""
+    padded = [
+        np.pad(table[:k], [(0, k - len(table[:k])), (0, 0), (0, 0), (0, n - table.shape[3])])
+        for table, n in zip(tables, sizes, strict=True)
+    ]
+    return np.concatenate(padded, axis=-1).transpose(1, 2, 3, 0).reshape(padded[0].shape[1], -1, k)
 
 
 def _steps(

@@ -18,8 +18,9 @@ from dspsx.nebular import LYMAN_LIMIT
 #: Width in ln(1 + z) of a segment of a table, in which all redshifts share their nodes: for so many bands, and for more.
 #: Narrow ones need fewer factors, and more memory in all.
 _SEGMENT, _FEW_BANDS, _WIDE_SEGMENT = 0.025, 12, 0.05
-#: Steps of a wide segment that are tried; of many bands, those that need more than many share them with their like alone.
-_STEPS, _MANY_STEPS = (4, 8, 16, 32, 64, 128), 32
+#: Steps of a wide segment that are tried; of many bands, those that need more than many share them with their like alone; steps
+#: that each number is tried with.
+_STEPS, _MANY_STEPS, _N_TRIED = (4, 8, 16, 32, 64, 128), 32, 32
 #: What derivatives of magnitudes with respect to redshift may be off by: a share of themselves or of 1 mag per unit of redshift,
 #: whichever is more, and a larger one for larger tolerances than this, in mmag.
 _OF_SLOPE, _TOL_OF_SLOPE = 0.01, 1.0
@@ -38,7 +39,7 @@ def table(full: Any, lo: float, hi: float, examples: Examples, tols: np.ndarray,
     n_segments = max(1, int(np.ceil((last - first) / widest)))
     width = (last - first) / n_segments
     bar.tell("steps in redshift")
-    steps = _steps(full, first, last, widest, width, examples, tols)
+    steps = _steps(full, first, last, width, examples, tols)
     groups = _grouped(steps, widest, np.array([np.average(w, weights=t) for w, t in full.filters.curves()]))
     projections = [projection(full, members) for _, members in groups]
     ends = red_ends(full.filters)
@@ -136,32 +137,32 @@ def _at_redshifts(tables: list[np.ndarray], k: int, sizes: list[int]) -> np.ndar
     return np.concatenate(padded, axis=-1).transpose(1, 2, 3, 0).reshape(padded[0].shape[1], -1, k)
 
 
-def _steps(
-    full: Any, first: float, last: float, widest: float, width: float, examples: Examples, tols: np.ndarray
-) -> np.ndarray:
+def _steps(full: Any, first: float, last: float, width: float, examples: Examples, tols: np.ndarray) -> np.ndarray:
     """Steps of a segment that each band needs for cubic interpolation in redshift, by its errors where they are largest: of the
     light midway between two, of its derivative at a quarter of the way."""
     n = min(N_TEST, len(examples.light))
     undimmed = examples.light[examples.tested[:n]]
     dusty = undimmed * examples.transmission[examples.n_fit :][:n]
-    tried = np.random.default_rng(7).uniform(first, last - width, 24)  # the same in every pass
+    # places in the range, the same in every pass
+    fractions = (np.arange(_N_TRIED) + np.random.default_rng(7).random(_N_TRIED)) / _N_TRIED
     ends = red_ends(full.filters)
     allowed = tols * SHARES["steps"]
-    allowed_slope = _OF_SLOPE * np.maximum(1.0, tols * MMAG / _TOL_OF_SLOPE)
+    allowed_slope = _OF_SLOPE * max(1.0, tols.max() * MMAG / _TOL_OF_SLOPE)
     needed, left = np.zeros(len(tols), int), np.arange(len(tols))
     for of_wide in _STEPS:
-        needed[left] = max(1, round(of_wide * widest / _WIDE_SEGMENT))
+        # the segment of a narrow range may be narrow
+        needed[left] = 2 ** max(0, int(np.ceil(np.log2(of_wide * width / _WIDE_SEGMENT))))
         step, project = width / needed[left[0]], projection(full, left)
         excess = np.zeros(len(left))
-        for u in tried:
+        for u in first + fractions * (last - first - step):
             start, middle, quarter, end = (project(u + part * step) for part in (0.0, 0.5, 0.25, 1.0))
             ends_of_step = start[0], start[1] * step, end[0], end[1] * step
             between = partial(_between, ends_of_step)
             least = (undimmed @ middle[0].T) * examples.dimmest
             of_light = off(dusty @ between(hermite(0.5)).T, dusty @ middle[0].T, least) / allowed[left]
             found = between(hermite(0.25)), between(hermite_slope(0.25)) / step
-            found, exact = (_slopes(dusty, least, *x) / np.exp(u) for x in (found, quarter))
-            of_slope = np.abs(found - exact) / (allowed_slope[left] * np.maximum(np.abs(exact), 1.0))
+            found, exact = (_slopes(dusty, least, *x) / np.exp(u + step / 4) for x in (found, quarter))
+            of_slope = np.abs(found - exact) / (allowed_slope * np.maximum(np.abs(exact), 1.0))
             worst = np.maximum(of_light, np.where(least > 0, of_slope, 0.0)).max(0, initial=0.0)
             excess = np.maximum(excess, np.where(ends[left] > LYMAN_LIMIT * np.exp(u), worst, 0.0))
         left = left[excess >= 1.0]

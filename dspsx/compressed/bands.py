@@ -241,8 +241,8 @@ class BandTable(_Bands):
     the more there are in a batch (or the closer in redshift, as `dspsx.predict` has them), the faster.
 
     **Fields:** `wave` (segment, node) rest-frame Angstrom; `basis` (segment, age, met, K of all groups); `table`, for each
-    group (segment x redshift, 2 node, K): at both ends of every step of u in a segment the values, and after them the
-    derivatives per step, of the nodes of its bands, in Lsun/Hz; `groups`, the number of bands in each; `order`, the bands as they
+    group (segment x redshift, 2 K, node): at both ends of every step of u in a segment what the factors give to the nodes of its
+    bands, in Lsun/Hz, and after it to their derivatives per step; `groups`, the number of bands in each; `order`, the bands as they
     come, and `sizes`, the number of nodes of each; `origin` of u and `width` of a segment; `digest` of the filters; `certificate`;
     `energy`, for a galaxy with dust emission; `glow` (segment, part, K), the basis of the gas's continuum, `gas_class` and `ends`
     as in `BandSSP`.

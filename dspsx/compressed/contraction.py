@@ -27,12 +27,12 @@ def table_light(place: Any, metallicity: Array, mass: Array, x: Array, tables: A
     **Arguments:** `place`, a number that grows with redshift, segment, and step (group,); `x`, the fraction of a step (group,);
     `tables`, basis and table, as in `BandTable`.
     """
-    return _collapsed(_forward)((*place, metallicity, mass, x), tables)
+    return _collapsed(_forward)((*place, metallicity, mass, x), tables)[0]
 
 
 def _table_light_forward(place, metallicity, mass, x, tables):
-    light, slope = _collapsed(_forward_with_slope)((*place, metallicity, mass, x), tables)
-    return light, (place, metallicity, mass, x, slope, tables)
+    light, factors = _collapsed(_forward)((*place, metallicity, mass, x), tables)
+    return light, (place, metallicity, mass, x, factors, tables)
 
 
 def _table_light_backward(saved, g):
@@ -88,47 +88,41 @@ def _collapsed(function: Any):
 
 
 def _forward(segment, step, metallicity, mass, x, basis, table):
-    """Light (galaxy, row, node)."""
-    return jnp.concatenate(_of_groups(1, segment, step, metallicity, mass, x, basis, table), axis=-1)
-
-
-def _forward_with_slope(segment, step, metallicity, mass, x, basis, table):
-    """Light (galaxy, row, node), and its derivative with respect to the fraction of a step."""
-    found = _of_groups(2, segment, step, metallicity, mass, x, basis, table)
-    light, slope = zip(*(jnp.split(part, 2, axis=-1) for part in found), strict=True)
-    return jnp.concatenate(light, axis=-1), jnp.concatenate(slope, axis=-1)
-
-
-def _of_groups(order, segment, step, metallicity, mass, x, basis, table):
-    """For each group of bands the light (galaxy, row, node), and its derivatives below an order side by side with it."""
+    """Light (galaxy, row, node), and the factors (galaxy, row, K of all groups) that it is made of."""
     galaxies, rows, _ = mass.shape
     each = lambda x: jnp.repeat(x, rows, axis=0)  # noqa: E731
     stars = (each(metallicity), mass.reshape(galaxies * rows, -1))
     of_stars = functools.partial(_to_factors, metallicity.shape[1])
     factors = _by_index(each(segment), basis.__getitem__, of_stars, stars, _IN_SEGMENT)
-    found = []
-    for i, part in enumerate(_split(factors, [part.shape[2] for part in table])):
-        of_row = functools.partial(_to_light, order)
-        light = _by_index(each(step[:, i]), _of_step(basis, table[i]), of_row, (part, each(x[:, i, None])), _IN_STEP)
-        found.append(light.reshape(galaxies, rows, -1))
-    return found
+    light = [
+        _by_index(each(step[:, i]), _of_step(basis, table[i]), _to_light, (part, each(x[:, i, None])), _IN_STEP)
+        for i, part in enumerate(_split(factors, _ranks(table)))
+    ]
+    return tuple(x.reshape(galaxies, rows, -1) for x in (jnp.concatenate(light, axis=-1), factors))
 
 
-def _backward(segment, step, metallicity, mass, x, slope, g, basis, table):
+def _backward(segment, step, metallicity, mass, x, factors, g, basis, table):
     """Derivatives with respect to metallicity, mass and x, of light whose derivative is g (galaxy, row, node)."""
     galaxies, rows, n_age = mass.shape
     each = lambda x: jnp.repeat(x, rows, axis=0)  # noqa: E731
-    nodes = [part.shape[1] // 2 for part in table]
-    d_x = jnp.stack([part.sum((1, 2)) for part in _split(slope * g, nodes)], axis=1)
-    d_factors = []
-    for i, d_light in enumerate(_split(g, nodes)):
-        args = (d_light.reshape(galaxies * rows, -1), each(x[:, i, None]))
-        d_factors.append(_by_index(each(step[:, i]), _of_step(basis, table[i]), _from_light, args, _IN_STEP))
+    factors, g = (x.reshape(galaxies * rows, -1) for x in (factors, g))
+    parts = zip(_split(factors, _ranks(table)), _split(g, [part.shape[2] for part in table]), strict=True)
+    d_factors, d_x = [], []
+    for i, (part, d_light) in enumerate(parts):
+        args = (d_light, part, each(x[:, i, None]))
+        found = _by_index(each(step[:, i]), _of_step(basis, table[i]), _from_light, args, _IN_STEP)
+        d_factors.append(found[:, :-1])
+        d_x.append(found[:, -1].reshape(galaxies, rows).sum(1))
     args = (jnp.concatenate(d_factors, axis=-1), each(metallicity), mass.reshape(galaxies * rows, n_age))
     to_stars = functools.partial(_from_factors, metallicity.shape[1])
     found = _by_index(each(segment), basis.__getitem__, to_stars, args, _IN_SEGMENT)
     d_met, d_mass = (x.reshape(galaxies, rows, -1) for x in jnp.split(found, [metallicity.shape[1]], axis=-1))
-    return d_met.sum(1), d_mass, d_x
+    return d_met.sum(1), d_mass, jnp.stack(d_x, axis=1)
+
+
+def _ranks(table):
+    """The factors of each group of bands."""
+    return [part.shape[1] // 2 for part in table]
 
 
 def _split(x, sizes):
@@ -201,31 +195,32 @@ def _from_factors(n_met, matrix):
 
 
 def _of_step(basis, table):
-    """Of a step its matrix (4 node, K), of two neighbours of those (segment x redshift, 2 node, K) that its segment has."""
+    """Of a step its matrix (4 K, node), of two neighbours of those (segment x redshift, 2 K, node) that its segment has."""
     steps = len(table) // len(basis) - 1
 
     def matrix(step):
-        both = jax.lax.dynamic_slice_in_dim(table, step + step // np.int32(steps), 2)
-        return both.reshape(-1, both.shape[-1])
+        ends = jax.lax.dynamic_slice_in_dim(table, step + step // np.int32(steps), 2)
+        return ends.reshape(-1, ends.shape[-1])
 
     return matrix
 
 
-def _to_light(order, matrix):
-    """From factors (row, K) and fractions of a step (row, 1) to light (row, node of the group's bands), and its derivatives
-    below an order side by side with it."""
-
-    def light(factors, x):
-        corners = jnp.split(_matmul_transposed(factors, matrix), 4, axis=-1)
-        shares = (hermite, hermite_slope)[:order]
-        return jnp.concatenate([total(h * c for h, c in zip(of(x), corners, strict=True)) for of in shares], axis=-1)
-
-    return light
+def _to_light(matrix):
+    """From factors (row, K) and fractions of a step (row, 1) to light (row, node of the group's bands)."""
+    return lambda factors, x: matmul(jnp.concatenate([h * factors for h in hermite(x)], axis=-1), matrix)
 
 
 def _from_light(matrix):
-    """The transpose of `_to_light`, without derivatives, with respect to the factors."""
-    return lambda d_light, x: matmul(jnp.concatenate([h * d_light for h in hermite(x)], axis=-1), matrix)
+    """The derivatives with respect to the factors and to the fraction, side by side."""
+
+    def derivatives(d_light, factors, x):
+        corners = jnp.split(_matmul_transposed(d_light, matrix), 4, axis=-1)
+        d_factors, change = (
+            total(h * c for h, c in zip(of(x), corners, strict=True)) for of in (hermite, hermite_slope)
+        )
+        return jnp.concatenate([d_factors, (factors * change).sum(-1, keepdims=True)], axis=-1)
+
+    return derivatives
 
 
 def hermite(x):

@@ -101,7 +101,7 @@ def certify(
     arrays = [ssp.wave, *([ssp.basis, ssp.table, ssp.slope, ssp.bend] if lo == hi else [ssp.basis, *ssp.table])]
     certificate = Certificate(
         nodes=tuple(int(n) for n in np.array(ssp.sizes)[np.argsort(ssp.order)]),
-        rank=len(ssp.table) if lo == hi else max(table.shape[2] for table in ssp.table),
+        rank=len(ssp.table) if lo == hi else max(table.shape[1] for table in ssp.table) // 2,
         rows=1 if lo == hi else max(len(table) for table in ssp.table) - len(ssp.wave) + 1,
         worst_mmag=float(counted.max()),
         p99_mmag=float(np.quantile(counted, 0.99)),

@@ -129,12 +129,14 @@ def _padded(basis: np.ndarray, k: int) -> np.ndarray:
 
 
 def _at_redshifts(tables: list[np.ndarray], k: int, sizes: list[int]) -> np.ndarray:
-    """Values, and derivatives after them: (redshift, 2 node, k), from tables of bands (k, redshift, value or slope, node)."""
+    """What k factors give to the values, and after it to the derivatives: (redshift, 2 k, node), from tables of bands (k, redshift,
+    value or slope, node)."""
     padded = [
         np.pad(table[:k], [(0, k - len(table[:k])), (0, 0), (0, 0), (0, n - table.shape[3])])
         for table, n in zip(tables, sizes, strict=True)
     ]
-    return np.concatenate(padded, axis=-1).transpose(1, 2, 3, 0).reshape(padded[0].shape[1], -1, k)
+    whole = np.concatenate(padded, axis=-1).transpose(1, 2, 0, 3)
+    return whole.reshape(len(whole), 2 * k, -1)
 
 
 def _steps(full: Any, first: float, last: float, width: float, examples: Examples, tols: np.ndarray) -> np.ndarray:

@@ -96,7 +96,7 @@ def _forward(segment, step, metallicity, mass, x, basis, table):
     factors = _by_index(each(segment), basis.__getitem__, of_stars, stars, _IN_SEGMENT)
     light = [
         _by_index(each(step[:, i]), _of_step(basis, table[i]), _to_light, (part, each(x[:, i, None])), _IN_STEP)
-        for i, part in enumerate(_split(factors, _ranks(table)))
+        for i, part in enumerate(_split(factors, _n_factors(table)))
     ]
     return tuple(x.reshape(galaxies, rows, -1) for x in (jnp.concatenate(light, axis=-1), factors))
 
@@ -106,7 +106,7 @@ def _backward(segment, step, metallicity, mass, x, factors, g, basis, table):
     galaxies, rows, n_age = mass.shape
     each = lambda x: jnp.repeat(x, rows, axis=0)  # noqa: E731
     factors, g = (x.reshape(galaxies * rows, -1) for x in (factors, g))
-    parts = zip(_split(factors, _ranks(table)), _split(g, [part.shape[2] for part in table]), strict=True)
+    parts = zip(_split(factors, _n_factors(table)), _split(g, [part.shape[2] for part in table]), strict=True)
     d_factors, d_x = [], []
     for i, (part, d_light) in enumerate(parts):
         args = (d_light, part, each(x[:, i, None]))
@@ -120,7 +120,7 @@ def _backward(segment, step, metallicity, mass, x, factors, g, basis, table):
     return d_met.sum(1), d_mass, jnp.stack(d_x, axis=1)
 
 
-def _ranks(table):
+def _n_factors(table):
     """The factors of each group of bands."""
     return [part.shape[1] // 2 for part in table]
 

@@ -60,10 +60,13 @@ def test_a_last_test_that_is_passed_changes_nothing(problem):
     np.testing.assert_array_equal(alone[1], again[1])
 
 
-def test_a_last_test_that_nodes_cannot_pass_is_an_error(problem):
+def test_a_last_test_that_nodes_cannot_pass_is_relaxed(problem):
+    """What galaxies need is enough then; nodes that are not enough for these are an error."""
     projections, light, mild, wild = problem
+    found, _ = fit(projections, light, mild, N_FIT, 0.5, 1e-20, most=2, more=wild, tol_more=0.1)
+    assert 1 <= len(found) <= 2
     with pytest.raises(ValueError, match=r"up to 2 nodes .* times"):
-        fit(projections, light, mild, N_FIT, 0.5, 1e-20, most=2, more=wild, tol_more=1e-6)
+        fit(projections, light, mild, N_FIT, 1e-6, 1e-20, most=2, more=wild, tol_more=1e-6)
 
 
 @pytest.mark.parametrize("j", [[3], [2, 3, 4], [0, 1, 2, 3, 4, 5], [0, 2, 5]])

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 #: Galaxies in a chunk at most, and bytes of its largest array: between compressed grids (3 us a galaxy, where 0.2 ms to
-#: dispatch a chunk must not count) and full ones (60 kB a galaxy, where chunks that stay near the caches are twice as fast).
-_CPU = 512, 2**22
+#: dispatch a chunk must not count) and full ones (60 kB a galaxy, where chunks that stay near the caches are twice as fast). Or
+#: the share of what galaxies have in common that this array may be: it takes many of them to be worth reading a large grid.
+_CPU, _OF_COMMON = (512, 2**22), 1 / 8
 _ACCELERATOR = 16384  # and a 64th of its memory: a program's temporaries are 4 to 13 times its largest array
 _LEAST = 64
 #: Chunks that a program goes through in one call on a CPU, and bytes of what they are given or give, at most; such calls at a
@@ -168,6 +169,8 @@ def plan(
     """
     n = len(batched[0])
     size, budget = _limits(device := _device(common))
+    if device.platform == "cpu":
+        budget = max(budget, int(_OF_COMMON * max((x.nbytes for x in common), default=0)))
     while size > 16 and size // 4 >= n:
         size //= 4
     size = size if batch_size == "auto" else int(batch_size)

@@ -21,6 +21,8 @@ from dspsx._model import FOREIGN, AbstractModel, interval, is_batched, is_concre
 from dspsx._operations import batch_axes, partition
 from dspsx.compressed.bands import BandSSP, BandTable
 from dspsx.filters import FilterSet
+from dspsx.ssp.contraction import LARGE
+from dspsx.ssp.grid import SSPGrid
 
 _BANDED = ("magnitudes", "fluxes", "rest_magnitudes")
 
@@ -40,9 +42,10 @@ def predict(
     a parameter without it is common to all galaxies. `what`: the name of a method or property of the model, a callable of
     one galaxy that returns arrays, or a tuple or dict of these. `batch_size`: galaxies in a chunk. "auto" takes 512 on a CPU
     and 16384 on an accelerator, less by powers of 4 where that holds a smaller batch; this is halved, down to 64, while the
-    largest array in the program takes more than 4 MB, or than 1/64 of the accelerator's memory. `output`: an HDF5 file to
-    stream to. `progress`: a bar of tqdm, from the start if True, never if False, else after 2 s where tqdm is installed.
-    `shared=lambda g: g.dust.net` names modules that are not dspsx's and that the batch has in common, as in `batch_axes`.
+    largest array in the program takes more than 4 MB and an eighth of the SSP grid, or than 1/64 of the accelerator's memory.
+    `output`: an HDF5 file to stream to. `progress`: a bar of tqdm, from the start if True, never if False, else after 2 s where
+    tqdm is installed. `shared=lambda g: g.dust.net` names modules that are not dspsx's and that the batch has in common, as in
+    `batch_axes`.
 
     **Returns** NumPy arrays (galaxy, ...) in the order of the batch, for each thing asked for; or the path of `output`, which
     then holds a dataset for each: by the name of the method, by its key in a dict, else `value` (in a tuple its position).
@@ -244,11 +247,13 @@ def _evaluate(caller, task, batch, questions, where, batch_size, output, progres
 
 def _order(batch: Any) -> np.ndarray | None:
     """A permutation of the galaxies, in which to process them, if that is faster: neighbours in redshift share the rows of a
-    BandTable. Results come back in the order of the batch."""
-    redshift = getattr(batch, "redshift", None)
-    if not isinstance(getattr(batch, "ssp", None), BandTable) or np.ndim(redshift) != 1:
-        return None
-    return np.argsort(np.asarray(redshift), kind="stable")
+    BandTable, those in metallicity the spectra of a grid. Results come back in the order of the batch."""
+    ssp, by = getattr(batch, "ssp", None), None
+    if isinstance(ssp, BandTable):
+        by = getattr(batch, "redshift", None)
+    elif isinstance(ssp, SSPGrid) and ssp.flux.size >= LARGE:
+        by = getattr(getattr(batch, "metallicity", None), "lgmet", None)
+    return None if np.ndim(by) != 1 else np.argsort(np.asarray(by), kind="stable")
 
 
 def _dataset(path: Any) -> str:

@@ -260,9 +260,16 @@ def test_the_automatic_size_shrinks_with_the_need_of_a_galaxy(sizes, monkeypatch
     wide = lambda g: (g.dust.av * jnp.arange(5_000.0)).cumsum().sum()  # noqa: E731
     np.testing.assert_allclose(predict(make(300), wide), direct(make(300), wide), rtol=1e-4)
     assert sizes[3] == 128  # 128 x 5,000 x 4 bytes are under 4 MB, 256 are not
+    batch = make(300)
+    grid = batch.ssp.flux.nbytes
+    monkeypatch.setattr(
+        _chunks, "_OF_COMMON", 128 * 20_000 / grid
+    )  # a grid so large that it takes as many to be worth reading it
     monkeypatch.setattr(_chunks, "_CPU", (512, 1))
-    predict(make(300), single)
-    assert sizes[4] == 64
+    predict(batch, wide)
+    monkeypatch.setattr(_chunks, "_OF_COMMON", 0.0)
+    predict(batch, single)
+    assert sizes[4:] == [128, 64]
 
 
 @pytest.mark.parametrize(("stats", "budget"), [({"bytes_limit": 80 * 2**30}, 80 * 2**24), (None, 2**27)])

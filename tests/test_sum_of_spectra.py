@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import dspsx
-from dspsx import testing
+from dspsx import bulk, testing
 from dspsx.ssp import contraction, grid
 from dspsx.ssp.contraction import sum_of_spectra
 
@@ -20,7 +20,7 @@ N_MET, N_AGE, N_WAVE = 5, 13, 1003  # no multiple of the rows that are read toge
 @pytest.fixture
 def large(monkeypatch):
     """Every grid counts as a large one."""
-    for module in (contraction, grid):
+    for module in (contraction, grid, bulk):
         monkeypatch.setattr(module, "LARGE", 0)
 
 
@@ -29,7 +29,7 @@ def stars(first, last, n_screens, dtype=float, each_age=False, seed=0):
     metallicity = np.zeros((N_MET, N_AGE if each_age else 1))
     metallicity[first:last] = rng.uniform(0.1, 1.0, metallicity[first:last].shape)
     weights = metallicity * rng.uniform(0.1, 1.0, (n_screens, 1, N_AGE))
-    spectra = rng.uniform(0.1, 1.0, (N_MET * N_AGE, N_WAVE))
+    spectra = rng.uniform(0.1, 1.0, (N_MET, N_AGE, N_WAVE))
     return tuple(jnp.asarray(x, dtype) for x in (weights.reshape(n_screens, -1), metallicity, spectra))
 
 
@@ -39,7 +39,7 @@ def mask(metallicity):
 
 
 def plain(weights, metallicity, spectra):
-    return jnp.matmul(weights * mask(metallicity)[None], spectra, precision="highest")
+    return jnp.matmul(weights * mask(metallicity)[None], spectra.reshape(-1, N_WAVE), precision="highest")
 
 
 @pytest.mark.parametrize("n_screens", [1, 2, 3])
@@ -77,6 +77,52 @@ def test_galaxies_of_a_batch(each_age, large, x64):
     grids = jnp.stack([spectra, 2.0 * spectra])
     found = jax.vmap(lambda s: sum_of_spectra(weights[0], metallicity[0], s))(grids)
     np.testing.assert_allclose(found[1], 2.0 * plain(weights[0], metallicity[0], spectra), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 1), (1, 3), (2, 5), (3, 5), (1, 4), (0, 5), (2, 2)])
+def test_a_large_batch_in_few_metallicities(first, last, large, precision, monkeypatch):
+    """Galaxies have stars in some metallicities each, and all of them in some; in a batch of one axis, and of two."""
+    monkeypatch.setattr(contraction, "_SPECTRA", N_AGE + 1)
+    rng, n = np.random.default_rng(5), 60
+    # at the ends, and between
+    starts = np.clip(rng.integers(first - 1, last, n), first, max(last - 1, first))
+    stops = np.minimum(starts + rng.integers(1, 3, n), last)
+    galaxies = [stars(*ends, 1, precision, seed=i) for i, ends in enumerate(zip(starts, stops, strict=True))]
+    weights, metallicity = (jnp.stack([g[i] for g in galaxies]) for i in range(2))
+    spectra = galaxies[0][2]
+    tolerance = {"rtol": 3e-6, "atol": 3e-5} if precision == "float32" else {"rtol": 1e-12, "atol": 1e-12}
+    assert contraction._of_some("light", n, True, N_MET, N_AGE).keys() == {1, 2, 3}
+    for of in (lambda f: f, lambda f: jax.grad(lambda *x: (f(*x) ** 2).mean())):
+        wanted = jax.vmap(of(plain), (0, 0, None))(weights, metallicity, spectra)
+        each = lambda w, m: of(sum_of_spectra)(w, m, spectra)  # noqa: B023, E731
+        twice = lambda w, m: jax.vmap(jax.vmap(each))(*(x.reshape(6, 10, *x.shape[1:]) for x in (w, m)))  # noqa: B023, E731
+        for mapped in (jax.vmap(each), twice):
+            found = jax.jit(mapped)(weights, metallicity).reshape(wanted.shape)
+            if found.shape == weights.shape:
+                found = found * jax.vmap(mask)(metallicity)[:, None, :]
+            np.testing.assert_allclose(found, wanted, **tolerance)
+
+
+def test_galaxies_in_order_of_metallicity(large, precision):
+    """`predict` puts them so, and gives results, gradients and files in the order of the batch."""
+    rng, n = np.random.default_rng(6), 150
+    lgmet, av = rng.uniform(-4.0, -1.5, n), rng.uniform(0.0, 2.0, n)
+    galaxy = testing.fake_galaxy()
+
+    def make(wrap):
+        metallicity = [wrap(dspsx.LognormalMDF(x, 0.1)) for x in lgmet]
+        each = zip(metallicity, map(dspsx.Calzetti00, av), strict=True)
+        return dspsx.stack([dataclasses.replace(galaxy, metallicity=m, dust=dust) for m, dust in each])
+
+    batch, plain = make(lambda m: m), make(AllMetallicities)
+    assert bulk._order(plain) is None
+    assert (np.diff(lgmet[bulk._order(batch)]) >= 0).all()
+    total = lambda g: g.magnitudes().sum()  # noqa: E731
+    (value, slopes), wanted = (dspsx.predict_and_gradient(b, total, batch_size=64) for b in (batch, plain))
+    rtol, atol = (1e-4, 1e-4) if precision == "float32" else (1e-10, 1e-10)
+    np.testing.assert_allclose(value, wanted[0], rtol)
+    np.testing.assert_allclose(slopes.dust.av, wanted[1].dust.av, rtol, atol)
+    np.testing.assert_allclose(slopes.metallicity.lgmet, wanted[1].metallicity.other.lgmet, rtol, atol)
 
 
 @pytest.mark.parametrize("n_met", [1, 2, 3, 5])

@@ -120,7 +120,7 @@ class SSPGrid(SSPLibrary):
             return super().starlight(metallicity, mass, redshift, compact)
         weights = outer(metallicity[:, 0], mass) if metallicity.shape[1] == 1 else metallicity[None] * mass[:, None, :]
         flat = weights.reshape(len(mass), -1).astype(self.flux.dtype)
-        light = sum_of_spectra(flat, metallicity, self.flux.reshape(-1, self.wave.size))
+        light = sum_of_spectra(flat, metallicity, self.flux)
         return light.astype(weights.dtype)
 
     def compress(self, *, rank: int) -> LowRankSSP:

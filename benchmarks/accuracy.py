@@ -14,12 +14,10 @@ import argparse
 from typing import Any
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 import dspsx
-from dspsx.compressed.errors import Validation
+from dspsx.compressed.errors import Validation, with_slopes, with_slopes_of_table
 from dspsx.compressed.examples import each_galaxy
 
 BANDS = ("lsst_*", "roman_*", "euclid_*", "twomass_*", "wise_w1", "wise_w2", "galex_*")
@@ -63,24 +61,12 @@ def compare(galaxy: Any, small: Any, n: int, seed: int) -> tuple[np.ndarray, np.
     mmag; and the derivatives of both with respect to redshift (2, galaxy, band), the exact ones first."""
     # drawn, and left out, as by a certificate, of which this is no seed
     drawn = Validation(galaxy, *small.ssp.certificate.redshift, None, n, [seed, 1])
-    exact, slope = each_galaxy(_exact, drawn.galaxies, 20)
-    found, found_slope = each_galaxy(_compressed, eqx.tree_at(lambda g: g.ssp, drawn.galaxies, small.ssp), 20)
+    exact, slope = each_galaxy(with_slopes, drawn.galaxies, 20)
+    found, found_slope = each_galaxy(with_slopes_of_table, eqx.tree_at(lambda g: g.ssp, drawn.galaxies, small.ssp), 20)
     z, error = np.asarray(drawn.galaxies.redshift, float), 1e3 * (found - exact)
     # an exact magnitude that is NaN would count, and be off without bound
     exact = np.where(drawn.blue | (drawn.dark & (found > 80.0)), np.nan, np.nan_to_num(exact))
     return z, exact, error, np.stack([slope, found_slope])
-
-
-def _at(galaxy: Any) -> Any:
-    return lambda z: eqx.tree_at(lambda g: g.redshift, galaxy, z).magnitudes()
-
-
-def _exact(galaxy: Any) -> Any:
-    return jax.jvp(_at(galaxy), (galaxy.redshift,), (jnp.ones_like(galaxy.redshift),))
-
-
-def _compressed(galaxy: Any) -> Any:
-    return _at(galaxy)(galaxy.redshift), jax.jacrev(_at(galaxy))(galaxy.redshift)
 
 
 def report(

@@ -16,7 +16,7 @@ import dspsx
 from dspsx import FilterSet, testing, units
 from dspsx._model import Scalar, param
 from dspsx._progress import Progress
-from dspsx.compressed import build, examples, tables
+from dspsx.compressed import build, errors, examples, tables
 from dspsx.compressed.band_nodes import projection
 from dspsx.compressed.errors import MMAG
 
@@ -207,6 +207,49 @@ def test_steps_in_redshift_are_fine_enough_for_derivatives(lo, hi, segments, mon
         return worst
 
     assert (off(fine) < 0.01).all() and (off(coarse) > 0.02).any()
+
+
+def test_derivatives_by_redshift_are_certified(ranged, fixed, monkeypatch):
+    """Against differences of exact magnitudes; and if they are off, the certificate tells by how much and in how many."""
+    assert fixed.ssp.certificate.slopes_off is None and "derivatives" not in fixed.ssp.certificate.brief()
+    assert ranged.ssp.certificate.slopes_off == 0.0 and 0.0 < ranged.ssp.certificate.worst_slope < 0.01
+    assert "derivatives by redshift within 1 % in 100.00%" in str(ranged.ssp.certificate)
+
+    validation = errors.Validation(full(), LO, HI, 50.0, 30, 8)
+    found = validation.slope_errors(ranged.ssp)
+    z, h = validation.galaxies.redshift, 2e-3
+    low, high = (magnitudes(dspsx.replace(validation.galaxies, lambda g: g.redshift, z + dz)) for dz in (-h, h))
+    np.testing.assert_allclose(validation.slopes, (high - low) / (2 * h), rtol=0.02, atol=0.02)
+    assert found.shape == (90,) and found.max() < 0.01
+
+    exactly = errors.with_slopes
+    monkeypatch.setattr(errors, "with_slopes", lambda g: (exactly(g)[0], exactly(g)[1] * jnp.asarray([1.0, 1.0, 1.04])))
+    wrong = errors.Validation(full(), LO, HI, 50.0, 30, 8)
+    np.testing.assert_allclose((wrong.slope_errors(ranged.ssp) > 0.01).mean(), 1 / 3, atol=0.1)
+    # those whose derivative is smaller count relative to 1 mag per unit of redshift
+    assert wrong.slope_errors(ranged.ssp).max() == pytest.approx(0.04 / 1.04, abs=0.005)
+
+
+class Backwards(dspsx.IGM):
+    """A user's absorption that has no derivatives in forward mode."""
+
+    depth: Scalar = param(1.0, bounds=(0.0, 3.0), doc="optical depth per unit redshift")
+
+    def transmission(self, wave, redshift):
+        return jnp.where(wave < 2600.0, jnp.exp(-self.depth * _itself(redshift)), 1.0)
+
+
+@jax.custom_vjp
+def _itself(x):
+    return x
+
+
+_itself.defvjp(lambda x: (x, None), lambda _, g: (g,))
+
+
+def test_derivatives_that_only_reverse_mode_has():
+    small = testing.fake_galaxy(igm=Backwards()).compress(redshift=(0.3, 0.31), n_galaxies=20, progress=False)
+    assert small.ssp.certificate.slopes_off is None and small.ssp.certificate.worst_mmag <= 1.0
 
 
 def test_a_low_narrow_range():

@@ -1,14 +1,16 @@
 """What compression costs: errors of light, and the certificate."""
 
+import contextlib
 import dataclasses
 import time
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dspsx._model import AbstractModel
+from dspsx._model import AbstractModel, Parameter, infos
 from dspsx.compressed.certificate import Certificate, kinds
 from dspsx.compressed.examples import draw, each_galaxy
 from dspsx.dust.attenuation import NoDust
@@ -16,6 +18,9 @@ from dspsx.filters import FilterSet
 from dspsx.nebular import LYMAN_LIMIT
 
 MMAG = 1e3 * 2.5 / np.log(10.0)
+#: Galaxies whose derivatives by redshift are certified; an error of these is relative to them, or to so much in mag per unit of
+#: redshift, and is counted if it is more than so much.
+_N_SLOPES, LEAST_SLOPE, SLOPE_TOL = 200, 1.0, 0.01
 
 
 def _magnitudes(galaxy: Any) -> Any:
@@ -24,6 +29,20 @@ def _magnitudes(galaxy: Any) -> Any:
 
 def _with_and_without_dust(galaxy: Any) -> Any:
     return galaxy.magnitudes(), eqx.tree_at(lambda g: g.dust, galaxy, NoDust()).magnitudes()
+
+
+def _at(galaxy: Any) -> Any:
+    return lambda z: eqx.tree_at(lambda g: g.redshift, galaxy, z).magnitudes()
+
+
+def with_slopes(galaxy: Any) -> tuple[Any, Any]:
+    """Magnitudes, and their derivatives by redshift; of a full galaxy (forward mode)."""
+    return jax.jvp(_at(galaxy), (galaxy.redshift,), (jnp.ones_like(galaxy.redshift),))
+
+
+def with_slopes_of_table(galaxy: Any) -> tuple[Any, Any]:
+    """The same of a galaxy compressed for a range of redshift (reverse mode)."""
+    return _at(galaxy)(galaxy.redshift), jax.jacrev(_at(galaxy))(galaxy.redshift)
 
 
 def off(approximate: np.ndarray, exact: np.ndarray, least: np.ndarray) -> np.ndarray:
@@ -49,7 +68,7 @@ class Validation:
         z = np.expm1(rng.uniform(np.log1p(lo), np.log1p(hi), n)) if lo < hi else np.full(n, lo)
         z = jnp.asarray(np.clip(z, lo, hi), full.redshift.dtype)
         self.galaxies = eqx.tree_at(lambda g: g.redshift, draw(full, rng, n), z)
-        self.depth, self.clear = depth, None
+        self.depth, self.clear, self.slopes = depth, None, None
         if depth is None:
             self.exact = each_galaxy(_magnitudes, self.galaxies, 20)
         else:
@@ -68,6 +87,24 @@ class Validation:
         error = np.where(np.isfinite(error), error, np.inf)
         return np.where(self.blue | self.dark, 0.0, error)
 
+    def slope_errors(self, ssp: Any) -> np.ndarray | None:
+        """Errors (any,) of derivatives by redshift with a BandTable, of the first galaxies, in bands that count; None for a galaxy
+        that has no derivatives in forward mode, as one with a `jax.custom_vjp` of a user's has none."""
+        some = jax.tree.map(
+            lambda info, x: x[:_N_SLOPES] if isinstance(info, Parameter) else x, infos(self.galaxies), self.galaxies
+        )
+        if self.slopes is None:
+            with contextlib.suppress(TypeError, ValueError, NotImplementedError):
+                self.slopes = each_galaxy(with_slopes, some, 20)[1]
+        if self.slopes is None:
+            return None
+        exact, found = self.slopes, each_galaxy(with_slopes_of_table, eqx.tree_at(lambda g: g.ssp, some, ssp), 20)[1]
+        counts = ~(self.blue | self.dark)[: len(exact)]
+        if self.clear is not None:
+            counts &= (self.exact - self.clear < self.depth)[: len(exact)]
+        error = np.abs(found - exact) / np.maximum(np.abs(exact), LEAST_SLOPE)
+        return np.where(np.isfinite(error), error, np.inf)[counts]
+
     def excepted(self) -> str:
         """What is left out, in words."""
         blue, dark = f"{self.blue.mean():.1%}", f"{self.dark.mean():.1%}"
@@ -82,6 +119,7 @@ def certify(
 ) -> tuple[Any, Certificate]:
     """The compressed galaxy, and its errors."""
     draft = {"p99_mmag": np.inf, "worst_mmag": np.inf, "median_mmag": np.inf, "worst_of_band": (), "excepted": ""}
+    draft |= {"slopes_off": None, "worst_slope": None}
     fixed = {
         "bands": full.filters.names,
         "redshift": (lo, hi),
@@ -98,6 +136,10 @@ def certify(
     counted = error[~(validation.blue | validation.dark)]
     if not counted.size:
         counted = np.zeros(1)
+    meets = counted.max() <= 1e3 * tol
+    slopes = validation.slope_errors(ssp) if meets and lo < hi else None
+    if slopes is not None and not slopes.size:
+        slopes = np.zeros(1)
     arrays = [ssp.wave, *([ssp.basis, ssp.table, ssp.slope, ssp.bend] if lo == hi else [ssp.basis, *ssp.table])]
     certificate = Certificate(
         nodes=tuple(int(n) for n in np.array(ssp.sizes)[np.argsort(ssp.order)]),
@@ -107,6 +149,8 @@ def certify(
         p99_mmag=float(np.quantile(counted, 0.99)),
         median_mmag=float(np.median(counted)),
         worst_of_band=tuple(float(e) for e in error.max(0)),
+        slopes_off=None if slopes is None else float((slopes > SLOPE_TOL).mean()),
+        worst_slope=None if slopes is None else float(slopes.max()),
         excepted=validation.excepted(),
         megabytes=sum(a.nbytes for a in arrays) / 1e6,
         seconds=time.perf_counter() - started,

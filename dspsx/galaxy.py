@@ -227,9 +227,10 @@ class GalaxySEDModel(AbstractModel):
 
         `magnitudes()`, `fluxes()`, `weights()`, `sfr()` ... are called as before, with the same parameters and gradients; only
         the wavelengths at which dust is evaluated have changed. The approximation is certified: `small.ssp.certificate` says
-        how it compares with the exact integral for galaxies drawn at random from the whole box of the free parameters, and at
-        worst it is within `tol` magnitudes. Parameters that are not free (such as `bump_wave` of a law of dust, or `scale` of an
-        intergalactic medium) have the values that they have here: set these first.
+        how it compares with the exact integral for galaxies drawn at random from the whole box of the free parameters (for a
+        range of redshift, derivatives by redshift too), and at worst it is within `tol` magnitudes. Parameters that are not
+        free (such as `bump_wave` of a law of dust, or `scale` of an intergalactic medium) have the values that they have here:
+        set these first.
 
         **Arguments:** `filters`, the galaxy's own unless given; `redshift`, one number (the galaxy's own unless given) or a
         pair (lowest, highest) for a table with any redshift between them; `tol` in mag; `depth`, the dimming by dust in mag

@@ -41,14 +41,14 @@ class Certificate(AbstractModel):
     p99_mmag: float = eqx.field(static=True)
     median_mmag: float = eqx.field(static=True)
     worst_of_band: tuple[float, ...] = eqx.field(static=True)
-    slopes_off: float | None = eqx.field(static=True)
-    worst_slope: float | None = eqx.field(static=True)
     n_galaxies: int = eqx.field(static=True)
     excepted: str = eqx.field(static=True)
     model: str = eqx.field(static=True)
     megabytes: float = eqx.field(static=True)
     seconds: float = eqx.field(static=True)
     dtype: str = eqx.field(static=True)
+    slopes_off: float | None = eqx.field(static=True, default=None)
+    worst_slope: float | None = eqx.field(static=True, default=None)
 
     def brief(self) -> str:
         """The certificate in two lines."""

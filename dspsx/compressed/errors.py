@@ -119,7 +119,6 @@ def certify(
 ) -> tuple[Any, Certificate]:
     """The compressed galaxy, and its errors."""
     draft = {"p99_mmag": np.inf, "worst_mmag": np.inf, "median_mmag": np.inf, "worst_of_band": (), "excepted": ""}
-    draft |= {"slopes_off": None, "worst_slope": None}
     fixed = {
         "bands": full.filters.names,
         "redshift": (lo, hi),

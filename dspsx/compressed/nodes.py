@@ -11,8 +11,8 @@ MOST_NODES = 120
 #: More nodes than this may be owed to the weights of the examples, or to rounding in the quick decomposition: other weights and
 #: the exact one are tried as well.
 _MANY_NODES = 25
-#: Spectra that the last test of a band's nodes is made with.
-_MORE_LIGHT = 40
+#: Spectra that the last test of a band's nodes is made with; and by how much it may be missed where no nodes pass it.
+_MORE_LIGHT, _RELAXED = 40, 1.25
 
 
 def leading(x: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -59,8 +59,8 @@ def fit(
     **Arguments:** `projections` (redshift, wave), weights of the band's mean; `light` (example, wave) before dust;
     `transmission` (example, wave), of which the first `n_fit` are fitted and the rest, paired with the light, test;
     `dimmest`, the transmission of a whole band below which errors are relative to it, or one for each projection; `more`
-    transmissions (any, wave), of each of which with each of some light the errors must be within `tol_more`, or, if `most` nodes
-    do not reach that, within some more.
+    transmissions (any, wave), of each of which with each of some light the errors must be within `tol_more`. Such pairs are rarer
+    than galaxies are: if `most` nodes do not reach that, a quarter more is enough, or else those nodes are taken that come nearest.
     Raises ValueError if `most` nodes do not reach the tolerance.
     """
     mean_light = (light / light.sum(1, keepdims=True)).mean(0)
@@ -75,6 +75,7 @@ def fit(
     dimmest = np.broadcast_to(dimmest, len(projections))
     exact = [((x * test).sum(1), x.sum(1) * least) for x, least in zip(projected, dimmest, strict=True)]
     of_more = None if more is None else _Pairs(projected, dimmest, more)
+    nearest = []  # of nodes that pass all tests but the last those that come nearest to it, with how far off they are
 
     def chosen(power: np.ndarray, vectors: np.ndarray, most: int) -> tuple[np.ndarray | None, np.ndarray, float]:
         enough = min(most, int((power > 1e-12 * power[0]).sum()))
@@ -91,7 +92,9 @@ def fit(
                 found = ((x[lit] @ phi) * at_nodes[lit]).sum(1)
                 error = max(error, off(found, light_left[lit], least[lit]).max(initial=0.0) / tol)
             if of_more is not None and error < 1.0:
-                error = max(error, of_more.worst(nodes, phi) / tol_more)
+                error = max(error, missed := of_more.worst(nodes, phi) / tol_more)
+                how_far = (True, missed) if missed > _RELAXED else (False, n)
+                nearest[:] = [min([*nearest, (how_far, nodes, phi)], key=lambda found: found[0])]
             return nodes, phi, error
 
         n = min(guess, enough)
@@ -121,10 +124,8 @@ def fit(
             nodes, phi = again, functions
         if nodes is not None and len(nodes) <= _MANY_NODES:
             break
-    if nodes is None and more is not None and tol_more < np.inf:
-        # the last test is of pairs that are rarer than galaxies are: the certificate has the last word
-        relaxed = 1.25 * tol_more if tol_more < 2.0 * tol else np.inf
-        return fit(projections, light, transmission, n_fit, tol, dimmest, guess, most, more, relaxed)
+    if nodes is None and nearest:
+        _, nodes, phi = nearest[0]  # the certificate has the last word
     if nodes is None:
         raise ValueError(f"with up to {most} nodes the error is {worst:.2g} times what they may cost")
     return nodes, phi

@@ -20,7 +20,7 @@ _ACCELERATOR = 16384  # and a 64th of its memory: a program's temporaries are 4 
 _LEAST = 64
 #: Chunks that a program goes through in one call on a CPU, and bytes of what they are given or give, at most; such calls at a
 #: time, and bytes of the largest arrays of their chunks together (with a few times that in working memory).
-_MOST_CHUNKS, _TOGETHER, _MOST_WORKERS, _LARGEST_AT_A_TIME = 16, 2**25, 8, 2**26
+_MOST_CHUNKS, _TOGETHER, _MOST_WORKERS, _LARGEST_AT_A_TIME = 16, 2**25, 8, 2**27
 BUFFER = 2**26  # bytes of results that wait to be written to a file
 
 

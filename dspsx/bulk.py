@@ -42,10 +42,10 @@ def predict(
     a parameter without it is common to all galaxies. `what`: the name of a method or property of the model, a callable of
     one galaxy that returns arrays, or a tuple or dict of these. `batch_size`: galaxies in a chunk. "auto" takes 512 on a CPU
     and 16384 on an accelerator, less by powers of 4 where that holds a smaller batch; this is halved, down to 64, while the
-    largest array in the program takes more than 4 MB and an eighth of the SSP grid, or than 1/64 of the accelerator's memory.
-    `output`: an HDF5 file to stream to. `progress`: a bar of tqdm, from the start if True, never if False, else after 2 s where
-    tqdm is installed. `shared=lambda g: g.dust.net` names modules that are not dspsx's and that the batch has in common, as in
-    `batch_axes`.
+    largest array in the program takes more than 4 MB and an eighth of the largest that all share, such as the SSP grid, or than
+    1/64 of the accelerator's memory. `output`: an HDF5 file to stream to. `progress`: a bar of tqdm, from the start if True, never
+    if False, else after 2 s where tqdm is installed. `shared=lambda g: g.dust.net` names modules that are not dspsx's and that the
+    batch has in common, as in `batch_axes`.
 
     **Returns** NumPy arrays (galaxy, ...) in the order of the batch, for each thing asked for; or the path of `output`, which
     then holds a dataset for each: by the name of the method, by its key in a dict, else `value` (in a tuple its position).
@@ -216,7 +216,7 @@ def _evaluate(caller, task, batch, questions, where, batch_size, output, progres
     program, one_chunk, plans = _chunks.program(task, treedef, roles, tuple(of("static")), chosen)
     size, n_chunks, workers, shapes = _chunks.plan(program, one_chunk, plans, batched, common, batch_size)
     run = lambda *args: _chunks.go_through(program, common, size, n_chunks, workers, *args)  # noqa: E731
-    order = _order(batch)
+    order = _order(batch, n)
     empty = lambda n: [np.empty((n, *x.shape[1:]), x.dtype) for x in jax.tree.leaves(shapes)]  # noqa: E731
 
     with _bar(caller, n, progress) as tell:
@@ -245,7 +245,7 @@ def _evaluate(caller, task, batch, questions, where, batch_size, output, progres
     return pathlib.Path(output)
 
 
-def _order(batch: Any) -> np.ndarray | None:
+def _order(batch: Any, n: int) -> np.ndarray | None:
     """A permutation of the galaxies, in which to process them, if that is faster: neighbours in redshift share the rows of a
     BandTable, those in metallicity the spectra of a grid. Results come back in the order of the batch."""
     ssp, by = getattr(batch, "ssp", None), None
@@ -253,7 +253,7 @@ def _order(batch: Any) -> np.ndarray | None:
         by = getattr(batch, "redshift", None)
     elif isinstance(ssp, SSPGrid) and ssp.flux.size >= LARGE:
         by = getattr(getattr(batch, "metallicity", None), "lgmet", None)
-    return None if np.ndim(by) != 1 else np.argsort(np.asarray(by), kind="stable")
+    return None if by is None or np.shape(by) != (n,) else np.argsort(np.asarray(by), kind="stable")
 
 
 def _dataset(path: Any) -> str:

@@ -291,7 +291,7 @@ def test_the_order_of_evaluation_does_not_show(stream, buffer, monkeypatch, tmp_
     seen = []
     chunk = _chunks.part
     monkeypatch.setattr(_chunks, "part", lambda *args: (seen.append(args[1]), chunk(*args))[1])
-    monkeypatch.setattr(bulk, "_order", lambda batch: shuffled)
+    monkeypatch.setattr(bulk, "_order", lambda batch, n: shuffled)
     monkeypatch.setattr(_chunks, "BUFFER", buffer)
     out = predict(batch, cheap, batch_size=4, output=tmp_path / "out.h5" if stream else None)
     if stream:

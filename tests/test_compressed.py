@@ -247,9 +247,26 @@ def _itself(x):
 _itself.defvjp(lambda x: (x, None), lambda _, g: (g,))
 
 
-def test_derivatives_that_only_reverse_mode_has():
-    small = testing.fake_galaxy(igm=Backwards()).compress(redshift=(0.3, 0.31), n_galaxies=20, progress=False)
+class Forwards(Backwards):
+    """Another one, that has no derivatives in reverse mode."""
+
+    def transmission(self, wave, redshift):
+        by_steps = jax.lax.while_loop(
+            lambda x: x[0] < 4, lambda x: (x[0] + 1, x[1] + 0.25 * redshift), (0, 0.0 * redshift)
+        )
+        return jnp.where(wave < 2600.0, jnp.exp(-self.depth * by_steps[1]), 1.0)
+
+
+@pytest.mark.parametrize("igm", [Backwards, Forwards])
+def test_derivatives_that_one_mode_alone_has(igm):
+    small = testing.fake_galaxy(igm=igm()).compress(redshift=(0.3, 0.31), n_galaxies=20, progress=False)
     assert small.ssp.certificate.slopes_off is None and small.ssp.certificate.worst_mmag <= 1.0
+
+
+def test_derivatives_of_nothing_are_not_certified(ranged):
+    validation = errors.Validation(full(), LO, HI, 50.0, 5, 8)
+    validation.dark[:] = True
+    assert validation.slope_errors(ranged.ssp) is None
 
 
 def test_a_low_narrow_range():

@@ -4,13 +4,15 @@ import dataclasses
 from typing import final
 
 import equinox as eqx
+import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxtyping import Array, Float
 
 import dspsx
-from dspsx import bulk, testing
+from dspsx import Scalar, bulk, data, param, testing
 from dspsx.ssp import contraction, grid
 from dspsx.ssp.contraction import sum_of_spectra
 
@@ -103,8 +105,9 @@ def test_a_large_batch_in_few_metallicities(first, last, large, precision, monke
             np.testing.assert_allclose(found, wanted, **tolerance)
 
 
-def test_galaxies_in_order_of_metallicity(large, precision):
-    """`predict` puts them so, and gives results, gradients and files in the order of the batch."""
+def test_galaxies_in_order_of_metallicity(large, precision, tmp_path):
+    """`predict` puts them so, and gives results, derivatives and files in the order of the batch; a metallicity that is no number
+    disturbs no other galaxy."""
     rng, n = np.random.default_rng(6), 150
     lgmet, av = rng.uniform(-4.0, -1.5, n), rng.uniform(0.0, 2.0, n)
     galaxy = testing.fake_galaxy()
@@ -114,15 +117,44 @@ def test_galaxies_in_order_of_metallicity(large, precision):
         each = zip(metallicity, map(dspsx.Calzetti00, av), strict=True)
         return dspsx.stack([dataclasses.replace(galaxy, metallicity=m, dust=dust) for m, dust in each])
 
+    lost = eqx.tree_at(lambda g: g.metallicity.lgmet, make(lambda m: m), jnp.asarray(lgmet).at[7].set(jnp.nan))
     batch, plain = make(lambda m: m), make(AllMetallicities)
-    assert bulk._order(plain) is None
-    assert (np.diff(lgmet[bulk._order(batch)]) >= 0).all()
+    assert bulk._order(plain, n) is None
+    assert (np.diff(lgmet[bulk._order(batch, n)]) >= 0).all()
     total = lambda g: g.magnitudes().sum()  # noqa: E731
     (value, slopes), wanted = (dspsx.predict_and_gradient(b, total, batch_size=64) for b in (batch, plain))
     rtol, atol = (1e-4, 1e-4) if precision == "float32" else (1e-10, 1e-10)
     np.testing.assert_allclose(value, wanted[0], rtol)
     np.testing.assert_allclose(slopes.dust.av, wanted[1].dust.av, rtol, atol)
     np.testing.assert_allclose(slopes.metallicity.lgmet, wanted[1].metallicity.other.lgmet, rtol, atol)
+
+    with h5py.File(dspsx.predict(batch, total, batch_size=64, output=tmp_path / "out.h5")) as file:
+        np.testing.assert_allclose(file["value"][()], wanted[0], rtol)
+    where = lambda g: g.metallicity  # noqa: E731
+    _, jacobian = dspsx.predict_jacobian(lost, where=where, batch_size=64)
+    others = np.arange(n) != 7
+    found = np.asarray(jacobian.metallicity.lgmet).sum(1)
+    np.testing.assert_allclose(found[others], slopes.metallicity.lgmet[others], rtol, 10 * atol)
+    assert np.isnan(found[7])
+
+
+@final
+class MeanOfTable(dspsx.MetallicityModel):
+    """A user's model whose `lgmet` is an axis that all galaxies share."""
+
+    lgmet: Float[Array, " t"] = data()
+    shift: Scalar = param(0.0, bounds=(-1.0, 1.0), doc="of the mean")
+
+    def weights(self, lgmet, lg_age, sfh, t_obs):
+        return dspsx.DeltaMDF(self.lgmet.mean() + self.shift).weights(lgmet, lg_age, sfh, t_obs)
+
+
+def test_an_axis_of_metallicity_is_no_batch(large):
+    galaxy = testing.fake_galaxy()
+    each = [MeanOfTable(jnp.linspace(-3.0, -2.0, 7), shift) for shift in np.linspace(-0.5, 0.5, 20)]
+    batch = dspsx.stack([dataclasses.replace(galaxy, metallicity=m) for m in each])
+    found = dspsx.predict(batch)
+    np.testing.assert_allclose(found[3], dspsx.take(batch, 3).magnitudes(), rtol=1e-5)
 
 
 @pytest.mark.parametrize("n_met", [1, 2, 3, 5])

@@ -88,22 +88,24 @@ class Validation:
         return np.where(self.blue | self.dark, 0.0, error)
 
     def slope_errors(self, ssp: Any) -> np.ndarray | None:
-        """Errors (any,) of derivatives by redshift with a BandTable, of the first galaxies, in bands that count; None for a galaxy
-        that has no derivatives in forward mode, as one with a `jax.custom_vjp` of a user's has none."""
+        """Errors (any,) of derivatives by redshift with a BandTable, of the first galaxies, in bands that count; None if none do,
+        and of a model that lacks derivatives in one mode or the other, as a user's `jax.custom_vjp` or loop does."""
         some = jax.tree.map(
             lambda info, x: x[:_N_SLOPES] if isinstance(info, Parameter) else x, infos(self.galaxies), self.galaxies
         )
-        if self.slopes is None:
-            with contextlib.suppress(TypeError, ValueError, NotImplementedError):
+        found = None
+        with contextlib.suppress(TypeError, ValueError, NotImplementedError):  # JAX raises any of these
+            if self.slopes is None:
                 self.slopes = each_galaxy(with_slopes, some, 20)[1]
-        if self.slopes is None:
+            found = each_galaxy(with_slopes_of_table, eqx.tree_at(lambda g: g.ssp, some, ssp), 20)[1]
+        if found is None or self.slopes is None:
             return None
-        exact, found = self.slopes, each_galaxy(with_slopes_of_table, eqx.tree_at(lambda g: g.ssp, some, ssp), 20)[1]
+        exact = self.slopes
         counts = ~(self.blue | self.dark)[: len(exact)]
         if self.clear is not None:
             counts &= (self.exact - self.clear < self.depth)[: len(exact)]
         error = np.abs(found - exact) / np.maximum(np.abs(exact), LEAST_SLOPE)
-        return np.where(np.isfinite(error), error, np.inf)[counts]
+        return np.where(np.isfinite(error), error, np.inf)[counts] if counts.any() else None
 
     def excepted(self) -> str:
         """What is left out, in words."""
@@ -137,8 +139,6 @@ def certify(
         counted = np.zeros(1)
     meets = counted.max() <= 1e3 * tol
     slopes = validation.slope_errors(ssp) if meets and lo < hi else None
-    if slopes is not None and not slopes.size:
-        slopes = np.zeros(1)
     arrays = [ssp.wave, *([ssp.basis, ssp.table, ssp.slope, ssp.bend] if lo == hi else [ssp.basis, *ssp.table])]
     certificate = Certificate(
         nodes=tuple(int(n) for n in np.array(ssp.sizes)[np.argsort(ssp.order)]),

@@ -60,7 +60,8 @@ def fit(
     `transmission` (example, wave), of which the first `n_fit` are fitted and the rest, paired with the light, test;
     `dimmest`, the transmission of a whole band below which errors are relative to it, or one for each projection; `more`
     transmissions (any, wave), of each of which with each of some light the errors must be within `tol_more`. Such pairs are rarer
-    than galaxies are: if `most` nodes do not reach that, a quarter more is enough, or else those nodes are taken that come nearest.
+    than galaxies are: if `most` nodes do not reach that, a quarter more is enough, or else of the nodes that were tried those are
+    taken that come nearest.
     Raises ValueError if `most` nodes do not reach the tolerance.
     """
     mean_light = (light / light.sum(1, keepdims=True)).mean(0)

@@ -100,11 +100,17 @@ def spectra(s: Settings) -> Row:
         end = ", gradient" if gradient else ""
         common = {"dtype": dtype, **_kind(gradient)}
         quick, options = dtype == "float32", {"gradient": gradient, "spectrum": True, "chunk": 100}
-        own = dict(options, own_redshift=True)
+        own, predict = dict(options, own_redshift=True), dict(options, via="predict")
+        alone = dict(predict, spectrum=False)
         jnp = {"engine": "jax", "gradient": gradient, "chunk": 100}
         peer = dict(options, chunk=5 if gradient else 0)
+        of_bands = [Line("dspsx", "predict, magnitudes alone", "magnitudes", n=n, options=alone, quick=False, **common)]
         return [
-            Line("dspsx", "one redshift" + end, "magnitudes", n=n, options=options, quick=quick, **common),
+            Line("dspsx", "predict" + end, "magnitudes", n=n, options=predict, quick=quick, **common),
+            *([] if gradient else of_bands),
+            Line(
+                "dspsx", "one redshift, bare program" + end, "magnitudes", n=n, options=options, quick=False, **common
+            ),
             Line("dspsx", "own redshifts" + end, "magnitudes", n=n, options=own, quick=False, **common),
             Line("dspsx", "rank 64" + end, "magnitudes", n=n, options=dict(options, rank=64), quick=quick, **common),
             Line(

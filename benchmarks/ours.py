@@ -169,7 +169,8 @@ def magnitudes(
             raise Skip("dspsx.predict does not exist yet")
         if gradient:
             return Timed(lambda: dspsx.predict_and_gradient(batch, total, where=where, progress=False), facts=facts)
-        return Timed(lambda: dspsx.predict(batch, "magnitudes", progress=False), only_magnitudes, facts)
+        what = observe if spectrum else "magnitudes"
+        return Timed(lambda: dspsx.predict(batch, what, progress=False), only_magnitudes, facts)
 
     if n == 1:
         chosen, rest = dspsx.partition(batch, where, physical=True)

@@ -261,10 +261,8 @@ def test_the_automatic_size_shrinks_with_the_need_of_a_galaxy(sizes, monkeypatch
     np.testing.assert_allclose(predict(make(300), wide), direct(make(300), wide), rtol=1e-4)
     assert sizes[3] == 128  # 128 x 5,000 x 4 bytes are under 4 MB, 256 are not
     batch = make(300)
-    grid = batch.ssp.flux.nbytes
-    monkeypatch.setattr(
-        _chunks, "_OF_COMMON", 128 * 20_000 / grid
-    )  # a grid so large that it takes as many to be worth reading it
+    # a grid so large that it takes as many galaxies to be worth reading it
+    monkeypatch.setattr(_chunks, "_OF_COMMON", 128 * 20_000 / batch.ssp.flux.nbytes)
     monkeypatch.setattr(_chunks, "_CPU", (512, 1))
     predict(batch, wide)
     monkeypatch.setattr(_chunks, "_OF_COMMON", 0.0)

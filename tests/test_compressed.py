@@ -185,7 +185,7 @@ def test_steps_in_redshift_are_fine_enough_for_derivatives(lo, hi, segments, mon
     seen = examples.Examples(galaxy, lo, hi, 50.0, np.random.default_rng(3), Progress("test", False))
     steps = functools.partial(tables._steps, galaxy, first, last, width, seen, np.full(2, 1.0 / MMAG))
     fine = steps()
-    monkeypatch.setattr(tables, "_OF_SLOPE", np.inf)
+    monkeypatch.setattr(tables, "OF_SLOPE", np.inf)
     coarse = steps()
     assert (fine > coarse).all()
 

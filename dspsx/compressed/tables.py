@@ -10,7 +10,7 @@ from dspsx._numerics import total
 from dspsx.compressed.band_nodes import SHARES, band_nodes, energy_nodes, gas_ends, gas_fields, projection
 from dspsx.compressed.bands import BandTable, EnergySSP
 from dspsx.compressed.contraction import hermite, hermite_slope
-from dspsx.compressed.errors import MMAG, off, red_ends
+from dspsx.compressed.errors import LEAST_SLOPE, MMAG, OF_SLOPE, off, red_ends
 from dspsx.compressed.examples import N_TEST, Examples
 from dspsx.compressed.factors import MOST_FACTORS, BandLight, common_factors, own_factors
 from dspsx.nebular import LYMAN_LIMIT
@@ -21,9 +21,8 @@ _SEGMENT, _FEW_BANDS, _WIDE_SEGMENT = 0.025, 12, 0.05
 #: Steps of a wide segment that are tried; of many bands, those that need more than many share them with their like alone; steps
 #: that each number is tried with.
 _STEPS, _MANY_STEPS, _N_TRIED = (4, 8, 16, 32, 64, 128), 32, 32
-#: What derivatives of magnitudes with respect to redshift may be off by: a share of themselves or of 1 mag per unit of redshift,
-#: whichever is more, and a larger one for larger tolerances than this, in mmag.
-_OF_SLOPE, _TOL_OF_SLOPE = 0.01, 1.0
+#: Tolerance in mmag above which derivatives by redshift may be off by more, in proportion.
+_TOL_OF_SLOPE = 1.0
 #: Neighbouring bands that share factors, at most, with few steps and with many: more of them need fewer factors in all, and a
 #: larger table.
 _TOGETHER = 6, 2
@@ -149,7 +148,7 @@ def _steps(full: Any, first: float, last: float, width: float, examples: Example
     fractions = (np.arange(_N_TRIED) + np.random.default_rng(7).random(_N_TRIED)) / _N_TRIED
     ends = red_ends(full.filters)
     allowed = tols * SHARES["steps"]
-    allowed_slope = _OF_SLOPE * max(1.0, tols.max() * MMAG / _TOL_OF_SLOPE)
+    allowed_slope = OF_SLOPE * max(1.0, tols.max() * MMAG / _TOL_OF_SLOPE)
     needed, left = np.zeros(len(tols), int), np.arange(len(tols))
     for of_wide in _STEPS:
         # the segment of a narrow range may be narrow
@@ -164,7 +163,7 @@ def _steps(full: Any, first: float, last: float, width: float, examples: Example
             of_light = off(dusty @ between(hermite(0.5)).T, dusty @ middle[0].T, least) / allowed[left]
             found = between(hermite(0.25)), between(hermite_slope(0.25)) / step
             found, exact = (_slopes(dusty, least, *x) / np.exp(u + step / 4) for x in (found, quarter))
-            of_slope = np.abs(found - exact) / (allowed_slope * np.maximum(np.abs(exact), 1.0))
+            of_slope = np.abs(found - exact) / (allowed_slope * np.maximum(np.abs(exact), LEAST_SLOPE))
             worst = np.maximum(of_light, np.where(least > 0, of_slope, 0.0)).max(0, initial=0.0)
             excess = np.maximum(excess, np.where(ends[left] > LYMAN_LIMIT * np.exp(u), worst, 0.0))
         left = left[excess >= 1.0]

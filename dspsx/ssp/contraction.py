@@ -23,8 +23,8 @@ _MOST, _MOST_OF_BATCH, _BATCH = 0.6, 0.75, 48
 #: Spectra of one galaxy that are read together, for light and for products with light; bytes of each that are summed up at once in
 #: these.
 _ROWS, _ROWS_BACK, _AT_ONCE = 12, 24, 64
-#: With light of a batch about so many spectra are multiplied at once; for it so many wavelengths, by programs for so many numbers
-#: of metallicities.
+#: Of a batch: about as many spectra are multiplied with its light at once; as many wavelengths are found of its light at once; and
+#: so many programs there are for that, each for a number of metallicities.
 _SPECTRA, _WAVES, _PROGRAMS = 192, 512, 6
 
 
